@@ -1,0 +1,57 @@
+# `make demo` and `make test` do all set-up themselves; `make setup` does it alone.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+JARS   := .sentio/kafka-jars/.complete
+ARGS   ?=
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+.PHONY: setup demo test test-containers check format lock clean tools
+
+setup: $(VENV)/.complete $(JARS)
+
+tools:
+	@command -v $(PYTHON) >/dev/null || { echo "missing: Python 3.11 or newer (set PYTHON=/path/to/python3)" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "missing: Python 3.11 or newer; $(PYTHON) is older (set PYTHON=/path/to/python3)" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "missing: Python's venv module (Debian: apt-get install python3-venv)" >&2; exit 1; }
+	@command -v java >/dev/null || { echo "missing: Java 17 or newer (Debian: apt-get install openjdk-17-jre-headless)" >&2; exit 1; }
+	@command -v mvn >/dev/null || { echo "missing: Maven (Debian: apt-get install maven)" >&2; exit 1; }
+
+$(VENV)/.complete: requirements.lock pyproject.toml | tools
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/pip install --quiet --require-hashes -r requirements.lock
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(JARS): sentio/stack/pom.xml | tools
+	mvn --quiet --batch-mode -f sentio/stack/pom.xml dependency:copy-dependencies -DoutputDirectory=$(CURDIR)/.sentio/kafka-jars -DincludeScope=runtime
+	@touch $@
+
+demo: setup
+	@$(BIN)/sentio demo $(ARGS)
+
+test: setup
+	$(BIN)/pytest $(ARGS)
+
+# The integration suite again, on Kafka and TimescaleDB in containers built here.
+test-containers: setup
+	deploy/images/test $(BIN)/pytest tests/integration $(ARGS)
+
+check: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+# Pins every dependency, with hashes and without index addresses.
+lock:
+	$(BIN)/pip install --quiet uv==0.13.8
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras --generate-hashes \
+	  --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' --output-file requirements.lock pyproject.toml requirements.build.in
+
+clean:
+	rm -rf $(VENV) .sentio

@@ -1,0 +1,63 @@
+"""Events as columns: the Arrow schema of each event, and typed events to and from a RecordBatch."""
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import pyarrow as pa
+
+from schemas import events
+from schemas.registry import avro_files
+
+_PLAIN = {
+    "string": pa.string(),
+    "long": pa.int64(),
+    "int": pa.int32(),
+    "double": pa.float64(),
+    "boolean": pa.bool_(),
+}
+
+
+@cache
+def arrow_schema(event: str) -> pa.Schema:
+    """Arrow schema of an event's columns; enums are strings, event ids fixed_size_binary(16)."""
+    return pa.schema(_field(field) for field in avro_files()[event]["fields"])
+
+
+def _field(field: dict[str, Any]) -> pa.Field:
+    kind = field["type"]
+    optional = isinstance(kind, list)
+    return pa.field(field["name"], _type(kind[1] if optional else kind), nullable=optional)
+
+
+def _type(kind: Any) -> pa.DataType:
+    if isinstance(kind, str):
+        return _PLAIN[kind]
+    match kind:
+        case {"logicalType": "decimal"}:
+            return pa.decimal128(kind["precision"], kind["scale"])
+        case {"logicalType": "timestamp-micros"}:
+            return pa.timestamp("us", tz="UTC")
+        case {"type": "fixed"}:
+            return pa.binary(kind["size"])
+        case {"type": "enum"}:
+            return pa.string()
+    raise TypeError(f"no Arrow type for the Avro type {kind}")
+
+
+def from_events(batch: Sequence[events.Event], **headers: Sequence[Any]) -> pa.RecordBatch:
+    """Columns of events of one type, not empty; ``headers`` replaces whole columns (event_id, sequence, …).
+
+    Raises pyarrow.ArrowInvalid or ArrowTypeError when a value does not fit its column exactly, e.g. a
+    price with more than ten decimals: nothing is ever rounded here.
+    """
+    schema = arrow_schema(type(batch[0]).__name__)
+    columns = (headers.get(name) or [getattr(event, name) for event in batch] for name in schema.names)
+    arrays = [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
+    return pa.record_batch(arrays, schema=schema)
+
+
+def to_events(records: pa.RecordBatch, event: str) -> list[events.Event]:
+    """Typed events of a batch's rows."""
+    kind = events.EVENTS[event]
+    return [kind(**row) for row in records.to_pylist()]

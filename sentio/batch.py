@@ -1,0 +1,60 @@
+"""The unit of work of every consumer: the records of one topic from one poll, as columns."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from schemas.topics import Topic
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """Offsets of one partition that a batch accounts for: from ``first`` up to, not including, ``next``.
+
+    Gaps inside are normal (transaction markers, compaction, dead letters).
+    """
+
+    first: int
+    next: int
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Records of one topic; row i of every array and of ``records`` is the same message."""
+
+    topic: Topic
+    records: pa.RecordBatch
+    """Columns of the topic's event, newest schema (`schemas.columns.arrow_schema`)."""
+
+    partitions: pa.Int32Array
+    offsets: pa.Int64Array
+    timestamps_ms: pa.Int64Array
+    """Kafka's record timestamps, milliseconds since 1970 UTC."""
+
+    ranges: Mapping[int, Range]
+    """By partition. Covers messages that were dropped or dead-lettered too, so may be wider than the rows."""
+
+    def __len__(self) -> int:
+        return int(self.records.num_rows)
+
+    def where(self, keep: Sequence[bool] | pa.BooleanArray) -> "Batch":
+        """The rows for which ``keep`` is true; the ranges stay, since the others are accounted for."""
+        mask = keep if isinstance(keep, pa.Array) else pa.array(keep, pa.bool_())
+        return self._each(lambda column: column.filter(mask))
+
+    def only(self, partitions: set[int]) -> "Batch":
+        """The part of the batch in these partitions, ranges included."""
+        kept = self.where([partition in partitions for partition in self.partitions.to_pylist()])
+        ranges = {partition: span for partition, span in self.ranges.items() if partition in partitions}
+        return Batch(kept.topic, kept.records, kept.partitions, kept.offsets, kept.timestamps_ms, ranges)
+
+    def _each(self, change: Callable[[pa.RecordBatch | pa.Array], pa.RecordBatch | pa.Array]) -> "Batch":
+        return Batch(
+            self.topic,
+            change(self.records),
+            change(self.partitions),
+            change(self.offsets),
+            change(self.timestamps_ms),
+            self.ranges,
+        )

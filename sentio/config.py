@@ -1,0 +1,110 @@
+"""Settings of every process: environment (``SENTIO_…``) over ``sentio.toml`` over the defaults here.
+
+Validated before anything connects; a wrong value is one line that names the setting (`load`).
+"""
+
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from sentio.errors import SettingError
+
+PREFIX = "SENTIO_"
+CONFIG_FILE = "sentio.toml"
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+
+
+class Settings(BaseSettings):
+    """What every process shares."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, frozen=True, extra="ignore", toml_file=CONFIG_FILE, validate_default=True
+    )
+
+    kafka: str = Field("127.0.0.1:9092", min_length=3, description="bootstrap servers, host:port[,host:port]")
+    topic_prefix: str = Field("sentio", pattern=r"^[a-z0-9][a-z0-9._-]*$", description="first part of every topic name")
+    partitions: int = Field(50, ge=1, le=10_000, description="partitions of each topic (can only grow)")
+    replication: int = Field(1, ge=1, le=9, description="replicas of each topic; 3 on a production cluster")
+    log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="DEBUG, INFO, WARNING or ERROR")
+    metrics_port: Port | None = Field(None, description="port of /metrics, /livez and /readyz; unset: none")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the signature is pydantic's
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (init_settings, env_settings, file_secret_settings, TomlConfigSettingsSource(settings_cls))
+
+
+class DatabaseSettings(Settings):
+    """A process that talks to TimescaleDB or PostgreSQL."""
+
+    database: SecretStr = Field(
+        SecretStr("postgresql://sentio:sentio@127.0.0.1:5432/sentio"), description="PostgreSQL connection URL"
+    )
+
+
+class ConsumerSettings(DatabaseSettings):
+    """A consumer group: `sentio run store`, `sentio run aggregates`, or one of yours."""
+
+    batch_records: int = Field(20_000, ge=1, le=1_000_000, description="most records in one batch and transaction")
+    batch_wait_ms: int = Field(50, ge=1, le=60_000, description="longest wait for a batch to fill, milliseconds")
+    session_timeout_ms: int = Field(
+        45_000, ge=6_000, le=300_000, description="silence after which the group gives a member's partitions away"
+    )
+
+
+class PublisherSettings(Settings):
+    """A process that publishes: `sentio play`, `sentio simulate`, or your engine."""
+
+    spool: Path | None = Field(None, description="folder that keeps events while the broker is gone; unset: none")
+    spool_max_bytes: int = Field(1 << 30, ge=1 << 20, description="largest size of the spool, bytes")
+    queue_records: int = Field(100_000, ge=100, description="events held in memory before the spool takes over")
+
+
+class StreamSettings(DatabaseSettings):
+    """The WebSocket gateway: `sentio run stream`."""
+
+    stream_host: str = Field("127.0.0.1", description="address to listen on")
+    stream_port: Port = Field(8765, description="port to listen on; 0 takes a free one")
+    stream_queue: int = Field(10_000, ge=10, description="messages a client may be behind before it is closed (4508)")
+    stream_ring: int = Field(50_000, ge=100, description="newest messages of each topic kept in memory")
+    stream_heartbeat_s: float = Field(15.0, gt=0, description="seconds between heartbeats to a client")
+
+
+class RestSettings(DatabaseSettings):
+    """The REST API: `sentio run rest`."""
+
+    rest_host: str = Field("127.0.0.1", description="address to listen on")
+    rest_port: Port = Field(8080, description="port to listen on; 0 takes a free one")
+
+
+S = TypeVar("S", bound=Settings)
+
+
+def load(kind: type[S], **overrides: object) -> S:
+    """Settings of one process; raises `SettingError` naming each wrong setting and what it may be."""
+    try:
+        return kind(**overrides)  # type: ignore[arg-type] # checked by pydantic, that is the point
+    except ValidationError as failure:
+        lines = []
+        for error in failure.errors(include_url=False):
+            name = str(error["loc"][0]) if error["loc"] else "?"
+            field = kind.model_fields.get(name)
+            may_be = field.description if field else "not a setting"
+            lines.append(f"{PREFIX}{name.upper()}={error['input']!s}: {error['msg']} ({may_be})")
+        raise SettingError("; ".join(lines)) from None
+    except ValueError as failure:  # sentio.toml is not TOML
+        raise SettingError(f"{CONFIG_FILE}: {failure}") from None

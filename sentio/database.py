@@ -1,0 +1,98 @@
+"""How every process speaks to the database: connections, editions, numbered migrations."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from typing import LiteralString, cast
+
+import psycopg
+from psycopg import Connection
+from pydantic import SecretStr
+
+from sentio import log
+from sentio.errors import Fatal, Retryable
+
+CONNECT_TIMEOUT_S = 5
+MIGRATION_LOCK = 0x53454E54  # "SENT": one migrating process at a time, the others wait
+
+_MIGRATION = re.compile(r"^(\d{4})_[a-z0-9_]+\.sql$")
+
+
+def connect(database: SecretStr, *, name: str, idle_in_transaction_s: float = 30.0) -> Connection:
+    """A connection in which a process that froze inside a transaction cannot hold its rows.
+
+    ``idle_in_transaction_s`` must be below the session timeout of the consumer group. Raises `Retryable`.
+    """
+    try:
+        return psycopg.connect(
+            database.get_secret_value(),
+            application_name=name,
+            connect_timeout=CONNECT_TIMEOUT_S,
+            options=f"-c idle_in_transaction_session_timeout={int(idle_in_transaction_s * 1000)} -c timezone=UTC",
+        )
+    except psycopg.OperationalError as failure:
+        raise Retryable(f"database: {first_line(failure)}") from failure
+
+
+@contextmanager
+def outages_are_retryable() -> Iterator[None]:
+    """What the server or the network may recover from becomes `Retryable`; mistakes pass as they are."""
+    try:
+        yield
+    except (psycopg.OperationalError, psycopg.InterfaceError, psycopg.errors.ReadOnlySqlTransaction) as failure:
+        raise Retryable(f"database: {first_line(failure)}") from failure
+
+
+def first_line(failure: BaseException) -> str:
+    return (str(failure).strip().splitlines() or [type(failure).__name__])[0]
+
+
+def edition(connection: Connection) -> str:
+    """``timescaledb`` (full), ``timescaledb-apache`` or ``postgresql``; installs the extension where it can be."""
+    available = connection.execute(
+        "select 1 from pg_available_extensions where name = 'timescaledb'"
+    ).fetchone() and connection.execute(
+        "select 1 where current_setting('shared_preload_libraries') like '%timescaledb%'"
+    ).fetchone()
+    if not available:
+        return "postgresql"
+    connection.execute("create extension if not exists timescaledb")
+    row = connection.execute("select current_setting('timescaledb.license', true)").fetchone()
+    return "timescaledb" if row and row[0] == "timescale" else "timescaledb-apache"
+
+
+def migrate(database: SecretStr) -> list[str]:
+    """Apply each migrations/NNNN_name.sql that was not applied yet, in one transaction; returns their names.
+
+    Processes that start together wait for one another on an advisory lock. A migration is written for every
+    edition: ``sentio_event_table`` of 0001 makes a hypertable or native partitions.
+    """
+    with connect(database, name="sentio-migrate", idle_in_transaction_s=300) as connection:
+        connection.execute("select pg_advisory_lock(%s)", [MIGRATION_LOCK])
+        found = edition(connection)
+        connection.commit()
+        connection.execute(
+            "create table if not exists schema_migrations"
+            " (name text primary key, applied_at timestamptz not null default now())"
+        )
+        done = {row[0] for row in connection.execute("select name from schema_migrations")}
+        applied = []
+        for name, file in _migrations():
+            if name in done:
+                continue
+            try:
+                connection.execute(cast(LiteralString, file.read_text()))
+            except psycopg.Error as failure:
+                raise Fatal(f"migration {name}: {first_line(failure)}") from failure
+            connection.execute("insert into schema_migrations (name) values (%s)", [name])
+            applied.append(name)
+        connection.commit()
+        log.get().info("database is up to date", edition=found, applied=applied)
+        return applied
+
+
+def _migrations() -> list[tuple[str, Traversable]]:
+    entries = sorted(files("sentio").joinpath("migrations").iterdir(), key=lambda entry: entry.name)
+    return [(entry.name, entry) for entry in entries if _MIGRATION.match(entry.name)]

@@ -1,0 +1,148 @@
+"""How every process speaks to Kafka: client settings, topic identity, and bounded reads without a group."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from confluent_kafka import (
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Message,
+    TopicCollection,
+    TopicPartition,
+)
+from confluent_kafka.admin import AdminClient
+
+from sentio import log
+from sentio.errors import Retryable
+
+Place = tuple[str, int]
+"""(full topic name, partition)"""
+
+REQUEST_TIMEOUT_S = 10.0
+
+
+def client(bootstrap: str, *, name: str = "sentio") -> dict[str, Any]:
+    """Settings of any librdkafka client. Outages are said once a minute, not once a retry."""
+    once = log.OncePer()
+
+    def say(error: KafkaError) -> None:
+        if once.due(error.code()):
+            log.get().warning("kafka is not answering as it should", broker=bootstrap, cause=error.str())
+
+    return {
+        "bootstrap.servers": bootstrap,
+        "client.id": name,
+        "error_cb": say,
+        "log_level": 2,
+        "log.connection.close": False,
+        "reconnect.backoff.ms": 50,
+        "reconnect.backoff.max.ms": 2_000,
+        "topic.metadata.refresh.interval.ms": 60_000,
+        "allow.auto.create.topics": False,
+    }
+
+
+def reader(bootstrap: str, *, name: str = "sentio-reader") -> dict[str, Any]:
+    """Settings of a consumer that assigns its partitions itself and commits nothing."""
+    return client(bootstrap, name=name) | {
+        "group.id": f"{name}-unused",
+        "enable.auto.commit": False,
+        "auto.offset.reset": "error",
+        "isolation.level": "read_committed",
+        "enable.partition.eof": True,
+        # librdkafka waits this long before it fetches again once its queue was full; its default of a second costs
+        # two thirds of the throughput.
+        "fetch.queue.backoff.ms": 5,
+        "fetch.wait.max.ms": 50,
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class TopicState:
+    """A topic as the cluster has it."""
+
+    id: str
+    """Kafka's own id: it changes when a topic is deleted and made again, so it is the log's epoch."""
+
+    partitions: int
+
+
+def describe(bootstrap: str, names: Iterable[str]) -> dict[str, TopicState]:
+    """State of each of these topics that exists; raises `Retryable` when the broker does not answer."""
+    wanted = list(names)
+    futures = AdminClient(client(bootstrap)).describe_topics(
+        TopicCollection(wanted), request_timeout=REQUEST_TIMEOUT_S
+    )
+    found = {}
+    for name, future in futures.items():
+        try:
+            topic = future.result(REQUEST_TIMEOUT_S + 1)
+        except KafkaException as failure:
+            if failure.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+                continue
+            raise Retryable(f"kafka at {bootstrap}: {failure.args[0].str()}") from failure
+        except TimeoutError as failure:
+            raise Retryable(f"kafka at {bootstrap} does not answer") from failure
+        found[name] = TopicState(str(topic.topic_id), len(topic.partitions))
+    return found
+
+
+def ends(consumer: Consumer, places: Iterable[Place]) -> dict[Place, tuple[int, int]]:
+    """(oldest, next) offset of each partition; raises `Retryable` when the broker does not answer."""
+    found = {}
+    for place in places:
+        try:
+            found[place] = consumer.get_watermark_offsets(TopicPartition(*place), timeout=REQUEST_TIMEOUT_S)
+        except KafkaException as failure:
+            raise Retryable(f"kafka: offsets of {place[0]}[{place[1]}]: {failure.args[0].str()}") from failure
+    return found
+
+
+def offsets_at(consumer: Consumer, places: Iterable[Place], time_ms: int) -> dict[Place, int]:
+    """First offset of each partition whose record is not older than ``time_ms``; its end where there is none."""
+    wanted = [TopicPartition(topic, partition, time_ms) for topic, partition in places]
+    found = consumer.offsets_for_times(wanted, timeout=REQUEST_TIMEOUT_S)
+    last = ends(consumer, [(p.topic, p.partition) for p in found if p.offset < 0])
+    return {
+        (p.topic, p.partition): p.offset if p.offset >= 0 else last[p.topic, p.partition][1] for p in found
+    }
+
+
+def read(
+    bootstrap: str,
+    spans: Mapping[Place, tuple[int, int]],
+    *,
+    at_most: int = 1_000,
+    stop: Callable[[], bool] = lambda: False,
+) -> Iterator[list[Message]]:
+    """Messages of each span [first, end) of the log, in lists of up to ``at_most``, without a group.
+
+    Order is per partition. Ends when every span is read (a compacted or aborted last record is no hang: the end of the
+    partition counts) or ``stop`` says so. Raises `Retryable` when the log cannot be read at such an offset.
+    """
+    left = {place: end for place, (first, end) in spans.items() if first < end}
+    consumer = Consumer(reader(bootstrap))
+    try:
+        consumer.assign([TopicPartition(*place, spans[place][0]) for place in left])
+        while left and not stop():
+            messages: list[Message] = []
+            for message in consumer.consume(at_most, 0.2):
+                place = (message.topic() or "", message.partition() or 0)
+                if place not in left:
+                    continue
+                error = message.error()
+                offset = message.offset() or 0
+                if error is None and offset < left[place]:
+                    messages.append(message)
+                elif error is not None and error.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001 - its public name
+                    raise Retryable(f"kafka: {place[0]}[{place[1]}]: {error.str()}")
+                # On an end-of-partition event the offset is the partition's end.
+                if offset >= left[place] - (error is None):
+                    del left[place]
+                    consumer.incremental_unassign([TopicPartition(*place)])
+            if messages:
+                yield messages
+    finally:
+        consumer.close()

@@ -1,0 +1,221 @@
+"""A Kafka broker of one's own, straight from its jars: KRaft, one node, loopback only.
+
+Settings are those of a single node that starts fast; topics are made elsewhere.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import uuid
+from base64 import urlsafe_b64encode
+from pathlib import Path
+
+from sentio.errors import Fatal
+from sentio.stack import processes
+from sentio.stack.processes import Record
+
+JARS = Path(__file__).parents[2] / ".sentio" / "kafka-jars"
+JARS_SETTING = "SENTIO_KAFKA_JARS"
+
+START_TIMEOUT_S = 60.0
+ATTEMPTS = 5  # a port may be taken between choosing it and the broker's bind
+
+JAVA = [
+    "java",
+    "-Xms128m",
+    "-Xmx512m",
+    "-XX:+UseSerialGC",  # G1's threads cost more than its pauses save on a small heap
+    "-XX:+ExitOnOutOfMemoryError",
+    "-XX:-UsePerfData",  # no file in the system's temp folder that a SIGKILL would leave
+    "-Djava.awt.headless=true",
+    "-Dorg.slf4j.simpleLogger.showDateTime=true",
+    "-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd'T'HH:mm:ss.SSS",
+]
+
+SETTINGS = """\
+process.roles=broker,controller
+node.id=1
+controller.listener.names=CONTROLLER
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+auto.create.topics.enable=false
+log.retention.hours=168
+# One node holds everything once.
+offsets.topic.replication.factor=1
+offsets.topic.num.partitions=4
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+transaction.state.log.num.partitions=4
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+share.coordinator.state.topic.num.partitions=1
+# Tests want groups that form at once and members that are missed soon.
+group.initial.rebalance.delay.ms=0
+group.min.session.timeout.ms=1000
+group.consumer.min.session.timeout.ms=1000
+group.consumer.min.heartbeat.interval.ms=100
+# After a SIGKILL the controller keeps the old broker's session this long before it lets the new one in.
+broker.session.timeout.ms=3000
+broker.heartbeat.interval.ms=500
+# 128 MB of a small heap otherwise.
+log.cleaner.dedupe.buffer.size=16777216
+log.cleaner.threads=1
+num.recovery.threads.per.data.dir=2
+"""
+
+
+class KafkaServer:
+    """One broker; all it has is under ``root``, and a second start goes on with it.
+
+    ``jars`` is the folder of Kafka's jars (``SENTIO_KAFKA_JARS`` before the default, where ``make setup``
+    puts them). With ``dies_with_parent`` the broker ends when this process does, however it ends.
+    """
+
+    def __init__(self, root: Path, jars: Path | None = None, *, dies_with_parent: bool = False) -> None:
+        self.root = root.absolute()
+        self.jars = (jars or Path(os.environ.get(JARS_SETTING) or JARS)).absolute()
+        self.dies_with_parent = dies_with_parent
+        self.log = self.root / "server.log"
+        self._data = self.root / "data"
+        self._config = self.root / "server.properties"
+        self._port_file = self.root / "port"
+        self._record = self.root / "process.json"
+
+    @property
+    def process(self) -> Record | None:
+        """The running broker, whichever run of ours started it."""
+        return processes.leftover(self._record)
+
+    @property
+    def pid(self) -> int | None:
+        return process.pid if (process := self.process) else None
+
+    @property
+    def address(self) -> str | None:
+        """Bootstrap address, also of a broker that is stopped; none before the first start."""
+        return f"127.0.0.1:{port}" if (port := self._previous_port()) else None
+
+    @property
+    def size_bytes(self) -> int:
+        return processes.size_bytes(self._data)
+
+    def start(self, *, reuse: bool = False) -> str:
+        """Start, wait until it answers, and return the bootstrap address.
+
+        A broker that still runs from a start before is stopped first, or with ``reuse`` simply used.
+        Raises `Fatal` when Java or the jars are missing, or the broker ends before it answers.
+        """
+        if running := self.process:
+            if reuse:
+                self._wait(running)
+                return f"127.0.0.1:{running.port}"
+            self.stop()
+        self._check()
+        self.root.mkdir(parents=True, exist_ok=True)
+        for _ in range(ATTEMPTS):
+            port = processes.free_port(self._previous_port())
+            self._configure(port)
+            self._format()
+            server = processes.spawn(
+                [*JAVA, "-cp", f"{self.jars}/*", "kafka.Kafka", str(self._config)],
+                name="kafka",
+                port=port,
+                record=self._record,
+                log=self.log,
+                cwd=self.root,
+                death_signal=signal.SIGTERM if self.dies_with_parent else None,
+            )
+            try:
+                answered = self._wait(server)
+            except BaseException:
+                processes.kill(server)
+                raise
+            if answered:
+                self._port_file.write_text(str(port))
+                return f"127.0.0.1:{port}"
+        raise Fatal(f"kafka finds no free port in {ATTEMPTS} attempts; its log: {self.log}")
+
+    def stop(self) -> None:
+        """Shut down in order; nothing happens when it does not run."""
+        if process := self.process:
+            processes.stop(process)
+        self._record.unlink(missing_ok=True)
+
+    def kill(self) -> None:
+        """SIGKILL, as a crash would; the data stay for the next start."""
+        if process := self.process:
+            processes.kill(process)
+
+    def remove(self) -> None:
+        """Stop at once and delete all data."""
+        self.kill()
+        shutil.rmtree(self.root, ignore_errors=True)
+
+    def _previous_port(self) -> int | None:
+        try:
+            return int(self._port_file.read_text())
+        except (FileNotFoundError, ValueError):
+            return None
+
+    def _check(self) -> None:
+        if not shutil.which("java"):
+            raise Fatal("kafka needs Java 17 or newer, and there is no 'java' on the PATH")
+        if not any(self.jars.glob("kafka_*.jar")):
+            raise Fatal(
+                f"no Kafka jars in {self.jars}; 'make setup' puts them there, {JARS_SETTING} names another folder"
+            )
+
+    def _configure(self, port: int) -> None:
+        controller = processes.free_port(None)
+        self._config.write_text(
+            SETTINGS
+            + f"listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}\n"
+            + f"advertised.listeners=PLAINTEXT://127.0.0.1:{port}\n"
+            # A static voter: its port may change with every start, a dynamic one's is in the log.
+            + f"controller.quorum.voters=1@127.0.0.1:{controller}\n"
+            + f"log.dirs={self._data}\n"
+        )
+
+    def _format(self) -> None:
+        """Give the storage its cluster id, once; StorageTool also says which features are on."""
+        if (self._data / "meta.properties").exists():
+            return
+        shutil.rmtree(self._data, ignore_errors=True)
+        cluster = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "A", 1)
+        tool = ["kafka.tools.StorageTool", "format", "--config", str(self._config), "--cluster-id", cluster]
+        done = subprocess.run(
+            [*JAVA, "-XX:TieredStopAtLevel=1", "-cp", f"{self.jars}/*", *tool],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            lines = (done.stdout + done.stderr).strip().splitlines() or ["no message"]
+            raise Fatal(f"kafka storage in {self._data} cannot be formatted: {lines[-1]}")
+
+    def _wait(self, server: Record) -> bool:
+        """True once the broker tells clients of itself; false when its port was taken meanwhile."""
+        ready = processes.until(
+            lambda: not server.running or self._answers(server.port), timeout_s=START_TIMEOUT_S
+        )
+        if ready and server.running:
+            return True
+        lines = processes.tail(self.log).splitlines()
+        if any("Address already in use" in line for line in lines):
+            return False
+        errors = [line for line in lines if "ERROR" in line or "Exception" in line or line.startswith("Error")]
+        what = "ended before it answered" if ready else f"did not answer in {START_TIMEOUT_S:.0f} s"
+        raise Fatal(f"kafka {what}: {(errors or lines or ['no message'])[0][:300]} (log: {self.log})")
+
+    @staticmethod
+    def _answers(port: int) -> bool:
+        if not processes.answers(port):  # first without the client, which complains aloud of every refusal
+            return False
+        from confluent_kafka import KafkaException
+        from confluent_kafka.admin import AdminClient
+
+        try:
+            metadata = AdminClient({"bootstrap.servers": f"127.0.0.1:{port}", "log_level": 0}).list_topics(timeout=2)
+        except KafkaException:
+            return False
+        return bool(metadata.brokers)
