@@ -38,6 +38,10 @@ class Batch:
     def __len__(self) -> int:
         return int(self.records.num_rows)
 
+    def places(self) -> list[tuple[int, int]]:
+        """(partition, offset) of each row."""
+        return list(zip(self.partitions.to_pylist(), self.offsets.to_pylist(), strict=True))
+
     def where(self, keep: Sequence[bool] | pa.BooleanArray) -> "Batch":
         """The rows for which ``keep`` is true; the ranges stay, since the others are accounted for."""
         mask = keep if isinstance(keep, pa.Array) else pa.array(keep, pa.bool_())

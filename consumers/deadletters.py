@@ -1,0 +1,65 @@
+"""Dead letters: the original bytes of a record that cannot be used, with where it came from and why."""
+
+from collections import deque
+from collections.abc import Sequence
+
+from confluent_kafka import KafkaError, Message, Producer
+
+from sentio import kafka, log
+from sentio.errors import Fatal, Retryable
+from sentio.topics import DEAD_SUFFIX
+
+ACKNOWLEDGE_TIMEOUT_S = 30.0
+WINDOW = 1_000
+WINDOW_MIN = 100
+
+
+class DeadLetters:
+    """Sends dead letters of one consumer group; a repeat is known by the four ``source.`` headers."""
+
+    def __init__(self, bootstrap: str, group: str) -> None:
+        self._producer = Producer(
+            kafka.client(bootstrap, name=f"{group}-dead-letters") | {"enable.idempotence": True, "acks": "all"}
+        )
+        self._group = group
+        self._recent: deque[bool] = deque(maxlen=WINDOW)
+        self.sent = 0
+
+    def send(self, letters: Sequence[tuple[Message, str, str]]) -> None:
+        """Send (message, error type, reason) and wait until all are acknowledged; raises `Retryable` if they are not."""
+        refused: list[str] = []
+
+        def delivered(error: KafkaError | None, _: Message) -> None:
+            if error is not None:
+                refused.append(error.str())
+
+        for message, kind, reason in letters:
+            topic, partition, offset = message.topic() or "", message.partition(), message.offset()
+            log.get().warning("dead letter", topic=topic, partition=partition, offset=offset, error=kind, reason=reason)
+            headers = [
+                *(message.headers() or []),
+                ("source.group", self._group.encode()),
+                ("source.topic", topic.encode()),
+                ("source.partition", str(partition).encode()),
+                ("source.offset", str(offset).encode()),
+                ("error.type", kind.encode()),
+                ("error.message", reason.encode()),
+            ]
+            self._producer.produce(
+                topic + DEAD_SUFFIX, message.value(), message.key(), headers=headers, on_delivery=delivered
+            )
+        left = self._producer.flush(ACKNOWLEDGE_TIMEOUT_S)
+        if left or refused:
+            self._producer.purge()
+            raise Retryable(f"{left + len(refused)} dead letters not acknowledged: {', '.join(refused) or 'time is over'}")
+        self.sent += len(letters)
+
+    def count(self, *, good: int, poison: int) -> None:
+        """Note what a batch held; raises `Fatal` when more than half of the last records were poison."""
+        self._recent.extend([False] * min(good, WINDOW))
+        self._recent.extend([True] * min(poison, WINDOW))
+        if poison and len(self._recent) >= WINDOW_MIN and sum(self._recent) * 2 > len(self._recent):
+            raise Fatal(
+                f"{sum(self._recent)} of the last {len(self._recent)} records cannot be used by group {self._group}:"
+                f" that is a deployment's fault, not a record's; mend it, then start again (last reasons: in *{DEAD_SUFFIX})"
+            )

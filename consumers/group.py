@@ -1,0 +1,309 @@
+"""The loop of every consumer group: poll, decode, process, commit.
+
+It alone polls, assigns, pauses and commits. Partitions that Kafka gives are first claimed from the consumer (or
+from Kafka's committed offsets), outside the rebalance callback, so that a database outage costs no membership.
+"""
+
+import random
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+
+import pyarrow as pa
+from confluent_kafka import Consumer as KafkaConsumer
+from confluent_kafka import OFFSET_END, KafkaError, KafkaException, Message, TopicPartition
+
+from consumers.consumer import Consumer, Fenced
+from consumers.deadletters import DeadLetters
+from schemas import codec
+from schemas.topics import topic_of_name, topics
+from sentio import kafka, log
+from sentio.batch import Batch, Range
+from sentio.config import ConsumerSettings
+from sentio.errors import Fatal, Poison, Retryable
+from sentio.kafka import Place
+
+BACKOFF_FIRST_S = 0.1
+BACKOFF_MOST_S = 5.0
+
+_GONE = {KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE}  # noqa: SLF001 - its public name
+
+
+class Group:
+    """Runs one member of a consumer group until `stop` is set. ``connect`` makes the Kafka client."""
+
+    def __init__(
+        self,
+        consumer: Consumer,
+        settings: ConsumerSettings,
+        *,
+        stop: threading.Event,
+        group_id: str | None = None,
+        connect: Callable[[dict[str, object]], KafkaConsumer] = KafkaConsumer,
+        dead_letters: DeadLetters | None = None,
+    ) -> None:
+        self.turned_s = time.monotonic()
+        """When the loop last turned, for /livez."""
+
+        self.records = 0
+        self._consumer = consumer
+        self._settings = settings
+        self._stop = stop
+        self._group_id = group_id or f"{settings.topic_prefix}.{consumer.name}"
+        self._topics = [topics()[name].full_name(settings.topic_prefix) for name in consumer.topics]
+        self._dead = dead_letters or DeadLetters(settings.kafka, self._group_id)
+        self._once = log.OncePer()
+        self._next: dict[Place, int] = {}
+        self._unclaimed: set[Place] = set()
+        self._waiting = False
+        self._client = connect(self._config())
+
+    @property
+    def ready(self) -> bool:
+        """Subscribed, nothing left to claim, and nothing waits for the sink."""
+        return not self._unclaimed and not self._waiting
+
+    def run(self) -> None:
+        """Consume until stopped. Raises `Fatal`; everything else is dealt with here."""
+        try:
+            self._retry("open", self._consumer.open)
+            self._client.subscribe(
+                self._topics, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke
+            )
+            log.get().info("consuming", group=self._group_id, topics=self._topics)
+            while not self._stop.is_set():
+                self._turn()
+        except _Stopped:
+            log.get().info("stopped while waiting; what was not done is done at the next start")
+        finally:
+            self._client.close()
+            self._consumer.close()
+
+    def _turn(self) -> None:
+        self.turned_s = time.monotonic()
+        if self._unclaimed:
+            self._retry("claim", self._claim)
+        messages = self._client.consume(self._settings.batch_records, self._settings.batch_wait_ms / 1000)
+        by_topic: dict[str, list[Message]] = {}
+        for message in messages:
+            by_topic.setdefault(message.topic() or "", []).append(message)
+        for name, group in by_topic.items():
+            # Asked only now: delivering the topic before may have taken long, and partitions may have gone.
+            if usable := [message for message in group if self._usable(message)]:
+                self._deliver(name, usable)
+        try:
+            self._consumer.idle()
+        except Retryable as failure:
+            self._say("idle", failure)
+
+    # --- partitions ------------------------------------------------------------------------------------------------
+
+    def _on_assign(self, client: KafkaConsumer, partitions: list[TopicPartition]) -> None:
+        places = [(partition.topic, partition.partition) for partition in partitions]
+        # Assigned at a placeholder and paused: `_claim` finds where to begin, and may need time for it.
+        client.incremental_assign([TopicPartition(*place, OFFSET_END) for place in places])
+        client.pause([TopicPartition(*place) for place in places])
+        self._unclaimed.update(places)
+
+    def _on_revoke(self, client: KafkaConsumer, partitions: list[TopicPartition]) -> None:
+        places = [(partition.topic, partition.partition) for partition in partitions]
+        self._forget(places)
+        self._consumer.revoked(places)
+        client.incremental_unassign(partitions)
+
+    def _forget(self, places: Iterable[Place]) -> None:
+        for place in places:
+            self._unclaimed.discard(place)
+            self._next.pop(place, None)
+
+    def _claim(self) -> None:
+        places = sorted(self._unclaimed)
+        if not places:
+            return
+        states = kafka.describe(self._settings.kafka, {topic for topic, _ in places})
+        if self._consumer.owns_offsets:
+            missing = [topic for topic, _ in places if topic not in states]
+            if missing:
+                raise Retryable(f"topic {missing[0]} does not exist; create it with 'sentio topics apply'")
+            found = dict(self._consumer.assigned({place: states[place[0]].id for place in places}))
+        else:
+            found = self._committed(places)
+        ends = kafka.ends(self._client, places)
+        for place in places:
+            oldest, newest = ends[place]
+            found.setdefault(place, oldest)
+            if not oldest <= found[place] <= newest:
+                raise Fatal(self._lost(place, found[place], oldest, newest))
+        assigned = [TopicPartition(*place, found[place]) for place in places]
+        self._client.incremental_unassign(assigned)
+        self._client.incremental_assign(assigned)
+        self._client.resume(assigned)
+        self._next.update(found)
+        self._unclaimed.difference_update(places)
+        log.get().info("partitions claimed", offsets={f"{topic}[{p}]": found[topic, p] for topic, p in places})
+
+    def _committed(self, places: Sequence[Place]) -> dict[Place, int]:
+        try:
+            found = self._client.committed([TopicPartition(*place) for place in places], timeout=10)
+        except KafkaException as failure:
+            raise Retryable(f"kafka: committed offsets: {failure.args[0].str()}") from failure
+        return {(p.topic, p.partition): p.offset for p in found if p.offset >= 0}
+
+    def _lost(self, place: Place, wanted: int, oldest: int, newest: int) -> str:
+        topic, partition = place
+        if wanted > newest:
+            return f"{topic}[{partition}] ends at {newest}, group {self._group_id} stands at {wanted}: another log"
+        return (
+            f"{topic}[{partition}]: offsets {wanted} to {oldest - 1} are gone from the log (retention), group"
+            f" {self._group_id} had not read them; to accept the loss and go on:"
+            f" sentio skip {self._consumer.name} {topic} {partition} --to {oldest}"
+        )
+
+    # --- messages --------------------------------------------------------------------------------------------------
+
+    def _usable(self, message: Message) -> bool:
+        place = (message.topic() or "", message.partition() or 0)
+        error = message.error()
+        if error is None:
+            # Not ours (any more), or fetched before a claim moved the position.
+            return place in self._next and (message.offset() or 0) >= self._next[place]
+        if place not in self._next:
+            return False
+        if error.code() in _GONE:
+            oldest, newest = kafka.ends(self._client, [place])[place]
+            raise Fatal(self._lost(place, self._next.get(place, -1), oldest, newest))
+        if error.fatal():
+            raise Fatal(f"kafka: {error.str()}")
+        self._say(f"kafka {error.name()}", Retryable(f"{place[0]}: {error.str()}"))
+        return False
+
+    def _deliver(self, name: str, messages: list[Message]) -> None:
+        topic = topic_of_name(name, self._settings.topic_prefix)
+        decoded = codec.decode(topic.event, [message.value() for message in messages])
+        kept = [messages[index] for index in decoded.kept]
+        batch = Batch(
+            topic=topic,
+            records=decoded.records,
+            partitions=pa.array([message.partition() for message in kept], pa.int32()),
+            offsets=pa.array([message.offset() for message in kept], pa.int64()),
+            timestamps_ms=pa.array([message.timestamp()[1] for message in kept], pa.int64()),
+            ranges=self._ranges(name, messages),
+        )
+        self._bury([(messages[index], "decode", reason) for index, reason in decoded.poison])
+        poison = len(decoded.poison) + self._process(name, batch, kept)
+        self._dead.count(good=len(messages) - poison, poison=poison)
+        self.records += len(messages)
+        self._commit(name, batch)
+
+    def _ranges(self, name: str, messages: Sequence[Message]) -> dict[int, Range]:
+        ranges: dict[int, Range] = {}
+        for message in messages:
+            partition, offset = message.partition() or 0, message.offset() or 0
+            ranges[partition] = Range(self._next[name, partition], offset + 1)
+        return ranges
+
+    def _process(self, name: str, batch: Batch, messages: Sequence[Message]) -> int:
+        """Have the consumer process what is still ours of the batch; returns how many rows were poison."""
+        poison = 0
+
+        def attempt() -> None:
+            nonlocal batch, poison
+            ours = {partition for partition in batch.ranges if (name, partition) in self._next}
+            if ours != set(batch.ranges):
+                batch = batch.only(ours)
+            while batch.ranges:
+                try:
+                    self._consumer.process(batch)
+                except Poison as failure:
+                    reasons = failure.reasons
+                    at_fault = [m for m in messages if (m.partition(), m.offset()) in reasons]
+                    self._bury([(m, "process", reasons[m.partition() or 0, m.offset() or 0]) for m in at_fault])
+                    poison += len(reasons)
+                    batch = batch.where([place not in reasons for place in batch.places()])
+                except Fenced as fence:
+                    self._on_fence(fence)
+                    batch = batch.only({p for p in batch.ranges if (name, p) in self._next})
+                else:
+                    break
+
+        self._retry("process", attempt)
+        return poison
+
+    def _on_fence(self, fence: Fenced) -> None:
+        log.get().warning("partitions have another owner or place", gone=fence.gone, moved=fence.moved)
+        places = [*fence.gone, *fence.moved]
+        self._forget(places)
+        self._client.pause([TopicPartition(*place) for place in places])
+        self._unclaimed.update(fence.moved)
+
+    def _bury(self, letters: Sequence[tuple[Message, str, str]]) -> None:
+        if letters:
+            self._retry("dead letters", lambda: self._dead.send(letters))
+
+    def _commit(self, name: str, batch: Batch) -> None:
+        done = []
+        for partition, span in batch.ranges.items():
+            if (name, partition) in self._next:
+                self._next[name, partition] = span.next
+                done.append(TopicPartition(name, partition, span.next))
+        if not done:
+            return
+        try:
+            # For a consumer that owns its offsets this is for the lag tools only.
+            self._client.commit(offsets=done, asynchronous=self._consumer.owns_offsets)
+        except KafkaException as failure:
+            self._say("commit", Retryable(failure.args[0].str()))
+
+    # --- trouble ---------------------------------------------------------------------------------------------------
+
+    def _retry(self, what: str, action: Callable[[], None]) -> None:
+        """Do it until it works, the partitions paused and the membership kept; ends early when stopped."""
+        delay_s = BACKOFF_FIRST_S
+        while True:
+            try:
+                action()
+            except Retryable as failure:
+                self._say(what, failure)
+            else:
+                break
+            if not self._waiting:
+                self._waiting = True
+                self._client.pause([TopicPartition(*place) for place in self._next])
+            if self._wait(delay_s * random.uniform(0.5, 1.5)):  # noqa: S311 - jitter
+                raise _Stopped
+            delay_s = min(delay_s * 2, BACKOFF_MOST_S)
+        if self._waiting:
+            self._waiting = False
+            self._once.reset()
+            log.get().info("going on", after=what)
+            self._client.resume([TopicPartition(*place) for place in self._next])
+
+    def _wait(self, seconds: float) -> bool:
+        """Stay in the group for a while with nothing to read; True when asked to stop."""
+        until_s = time.monotonic() + seconds
+        while (left_s := until_s - time.monotonic()) > 0 and not self._stop.is_set():
+            self.turned_s = time.monotonic()
+            for message in self._client.consume(1, min(left_s, 0.1)):
+                place = (message.topic() or "", message.partition() or 0)
+                if self._usable(message):
+                    # Fetched before the pause took hold, and nobody is there to take it: begin there again.
+                    self._forget([place])
+                    self._unclaimed.add(place)
+        return self._stop.is_set()
+
+    def _say(self, what: str, failure: Exception) -> None:
+        if self._once.due(what):
+            log.get().warning("waiting, will try again", what=what, cause=str(failure))
+
+    def _config(self) -> dict[str, object]:
+        return kafka.reader(self._settings.kafka, name=f"{self._consumer.name}") | {
+            "group.id": self._group_id,
+            "enable.partition.eof": False,
+            "partition.assignment.strategy": "cooperative-sticky",
+            "session.timeout.ms": self._settings.session_timeout_ms,
+            "heartbeat.interval.ms": max(500, self._settings.session_timeout_ms // 10),
+        }
+
+
+class _Stopped(Exception):  # noqa: N818 - ends `run` while something was being retried
+    """Asked to stop while waiting."""

@@ -1,0 +1,137 @@
+"""Where a group stands, kept with its results: offsets, generations and marks, moved in the transaction of the rows.
+
+A generation is raised by whoever is assigned the partition, so that an earlier owner (a zombie that woke up) finds
+another number and writes nothing.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import polars as pl
+from psycopg import Connection
+
+from consumers.consumer import Fenced
+from sentio.batch import Batch
+from sentio.errors import Fatal
+from sentio.kafka import Place
+
+
+@dataclass(frozen=True, slots=True)
+class Fresh:
+    """What of a batch is still to be written, and what to note when it is."""
+
+    batch: Batch
+    marks: tuple[tuple[int, str, int], ...]
+    """(partition, producer, highest sequence) after this batch."""
+
+
+class Ledger:
+    """The offsets of one group. Every method works inside the caller's transaction."""
+
+    def __init__(self, group: str, prefix: str) -> None:
+        self._group = group
+        self._prefix = prefix
+        self._generations: dict[Place, int] = {}
+
+    def claim(self, connection: Connection, topic_ids: Mapping[Place, str]) -> dict[Place, int]:
+        """Become the owner of these partitions; the next offset of each that was owned before.
+
+        Raises `Fatal` when a topic was deleted and made again since: its offsets mean other records.
+        """
+        found: dict[Place, int] = {}
+        for (topic, partition), topic_id in sorted(topic_ids.items()):
+            row = connection.execute(
+                "insert into consumer_offsets as o (group_name, topic, partition, generation, next_offset, topic_id)"
+                " values (%s, %s, %s, 1, -1, %s) on conflict (group_name, topic, partition)"
+                " do update set generation = o.generation + 1, updated_at = now()"
+                " returning generation, next_offset, topic_id",
+                [self._group, topic, partition, topic_id],
+            ).fetchone()
+            assert row is not None
+            generation, next_offset, known_id = row
+            if known_id != topic_id:
+                raise Fatal(
+                    f"{topic}[{partition}] is another topic (id {topic_id}) than the one group {self._group} read up to"
+                    f" offset {next_offset} (id {known_id}); to begin with the new one:"
+                    f" sentio skip {self._group} {topic} {partition} --new-topic"
+                )
+            self._generations[topic, partition] = generation
+            if next_offset >= 0:
+                found[topic, partition] = next_offset
+        return found
+
+    def release(self, places: Sequence[Place]) -> None:
+        """No longer the owner, as far as this process knows."""
+        for place in places:
+            self._generations.pop(place, None)
+
+    def fresh(self, connection: Connection, batch: Batch) -> Fresh:
+        """Lock the batch's partitions and leave out what is in the tables already.
+
+        Raises `Fenced` when a partition has another owner or stands at another offset.
+        """
+        topic = batch.topic.full_name(self._prefix)
+        rows = connection.execute(
+            "select partition, generation, next_offset from consumer_offsets"
+            " where group_name = %s and topic = %s and partition = any(%s) order by partition for update",
+            [self._group, topic, sorted(batch.ranges)],
+        ).fetchall()
+        stands = {partition: (generation, next_offset) for partition, generation, next_offset in rows}
+        gone, moved, written = [], [], set()
+        for partition, span in batch.ranges.items():
+            generation, next_offset = stands.get(partition, (None, None))
+            if generation is None or generation != self._generations.get((topic, partition)):
+                gone.append((topic, partition))
+            elif next_offset == span.next:
+                # Our own commit whose outcome never reached us: nobody else can have moved it in this generation.
+                written.add(partition)
+            elif next_offset not in (span.first, -1):
+                moved.append((topic, partition))
+        if gone or moved:
+            raise Fenced(gone=gone, moved=moved)
+        if written:
+            batch = batch.only(set(batch.ranges) - written)
+        return self._without_repeats(connection, topic, batch)
+
+    def advance(self, connection: Connection, fresh: Fresh) -> None:
+        """Note that the batch is written, in the transaction that wrote it."""
+        topic = fresh.batch.topic.full_name(self._prefix)
+        with connection.cursor() as cursor:
+            cursor.executemany(
+                "update consumer_offsets set next_offset = %s, updated_at = now()"
+                " where group_name = %s and topic = %s and partition = %s",
+                [(span.next, self._group, topic, partition) for partition, span in sorted(fresh.batch.ranges.items())],
+            )
+            cursor.executemany(
+                "insert into consumer_marks as m (group_name, topic, partition, producer, sequence)"
+                " values (%s, %s, %s, %s, %s) on conflict (group_name, topic, partition, producer)"
+                " do update set sequence = greatest(m.sequence, excluded.sequence), updated_at = now()",
+                [(self._group, topic, *mark) for mark in sorted(fresh.marks)],
+            )
+
+    def _without_repeats(self, connection: Connection, topic: str, batch: Batch) -> Fresh:
+        if not len(batch):
+            return Fresh(batch, ())
+        rows = pl.DataFrame(
+            {
+                "partition": batch.partitions,
+                "producer": batch.records["producer"],
+                "sequence": batch.records["sequence"],
+            }
+        )
+        found = connection.execute(
+            "select partition, producer, sequence from consumer_marks"
+            " where group_name = %s and topic = %s and partition = any(%s) and producer = any(%s)",
+            [self._group, topic, sorted(batch.ranges), rows["producer"].unique().to_list()],
+        ).fetchall()
+        schema = {"partition": pl.Int32, "producer": pl.String, "mark": pl.Int64}
+        marks = pl.DataFrame(found, schema=schema, orient="row")
+        key = ["partition", "producer"]
+        # A repeat is at or below what its producer reached before it, in an earlier batch or earlier in this one.
+        reached = pl.col("sequence").cum_max().shift(1).over(key)
+        flagged = rows.join(marks, on=key, how="left", maintain_order="left").with_columns(
+            fresh=pl.col("sequence") > pl.max_horizontal(pl.col("mark"), reached, pl.lit(-1, pl.Int64))
+        )
+        new = flagged.group_by(key).agg(pl.col("sequence").max())
+        keep = flagged["fresh"].to_arrow()
+        return Fresh(batch if flagged["fresh"].all() else batch.where(keep), tuple(new.rows()))

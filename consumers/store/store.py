@@ -1,0 +1,73 @@
+"""The store: every topic that has a table, written by COPY in the transaction that moves the offsets."""
+
+from collections import defaultdict
+from typing import ClassVar
+
+import psycopg
+from psycopg import Connection
+
+from consumers.sink import DatabaseConsumer
+from consumers.store.copy import copy
+from schemas.topics import stored_topics
+from sentio import log
+from sentio.batch import Batch
+from sentio.config import ConsumerSettings
+from sentio.database import first_line
+from sentio.errors import Poison
+
+# The row itself is at fault, whatever the state of the database.
+_ROW_AT_FAULT = (psycopg.errors.IntegrityError, psycopg.errors.DataError)
+
+
+class Store(DatabaseConsumer):
+    """Writes each record to its topic's table, once."""
+
+    name: ClassVar[str] = "store"
+    topics: ClassVar[tuple[str, ...]] = tuple(topic.name for topic in stored_topics())
+
+    def __init__(self, settings: ConsumerSettings) -> None:
+        super().__init__(settings)
+        self._months: defaultdict[str, set[tuple[int, int]]] = defaultdict(set)
+        self._new_months: tuple[str, set[tuple[int, int]]] = ("", set())
+
+    def write(self, connection: Connection, batch: Batch) -> None:
+        self._make_partitions(connection, batch)
+        reasons: dict[tuple[int, int], str] = {}
+        _copy_what_can_be(connection, batch, 0, len(batch), reasons)
+        if reasons:
+            raise Poison(reasons)
+
+    def _make_partitions(self, connection: Connection, batch: Batch) -> None:
+        table, time = batch.topic.table or "", batch.topic.time
+        months = {(at.year, at.month) for at in batch.records[time].to_pylist()}
+        for year, month in sorted(months - self._months[table]):
+            connection.execute("select sentio_partition_for(%s, %s, make_date(%s, %s, 1))", [table, time, year, month])
+        # Remembered for the next batch only once this one is written (`process`).
+        self._new_months = (table, months)
+
+    def process(self, batch: Batch) -> None:
+        super().process(batch)
+        table, months = self._new_months
+        self._months[table] |= months
+
+
+def _copy_what_can_be(
+    connection: Connection, batch: Batch, first: int, end: int, reasons: dict[tuple[int, int], str]
+) -> None:
+    """COPY rows [first, end); halve what the database refuses, down to the rows at fault."""
+    try:
+        with connection.transaction():  # a savepoint
+            copy(connection, batch.topic.table or "", batch.records.slice(first, end - first))
+    except psycopg.errors.UniqueViolation:
+        if end - first == 1:
+            log.get().info("already stored", table=batch.topic.table, place=batch.places()[first])
+            return
+    except _ROW_AT_FAULT as failure:
+        if end - first == 1:
+            reasons[batch.places()[first]] = first_line(failure)
+            return
+    else:
+        return
+    middle = (first + end) // 2
+    _copy_what_can_be(connection, batch, first, middle, reasons)
+    _copy_what_can_be(connection, batch, middle, end, reasons)

@@ -1,0 +1,134 @@
+"""From the feed to the clients that listen: each message becomes a frame once per channel, shared by its clients."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from gateway.stream import protocol
+from gateway.stream.channels import Channel
+from gateway.stream.client import Client
+from gateway.stream.cursor import Positions
+from gateway.stream.feed import Assigned, Feed, Grown
+from gateway.stream.ring import Entry, Log
+from schemas.topics import Topic
+from sentio.batch import Batch
+
+
+@dataclass(eq=False, slots=True)
+class Listener:
+    """A client on a channel, from the moment it has caught up."""
+
+    channel: Channel
+    client: Client
+    positions: Positions
+    """Where the client stands; kept up only while it is ahead."""
+
+    log: Log
+    restart: Callable[[], None]
+    """The log was lost: begin again with a snapshot."""
+
+    ahead: dict[int, int] = field(default_factory=dict)
+    """Partitions in which the client is further than this gateway, since it came from another or from a snapshot."""
+
+    def __post_init__(self) -> None:
+        ours = self.log.positions
+        for partition, offset in enumerate(ours.offsets):
+            self.positions.advance(partition, offset)
+        self.ahead = {p: offset for p, offset in enumerate(self.positions.offsets) if offset > ours.next(p)}
+
+    @property
+    def cursor(self) -> str:
+        """Of all that was offered to the client."""
+        return (self.positions if self.ahead else self.log.positions).token
+
+    def offer(self, entries: Sequence[Entry], frames: Sequence[bytes]) -> None:
+        """``frames`` are the shared ones; whoever is ahead gets its own, without what it has."""
+        if not self.ahead:
+            self.client.offer(frames)
+            return
+        new = [entry for entry in entries if entry.offset >= self.positions.next(entry.partition)]
+        self.client.offer([frame(self.channel, entry, self.positions) for entry in new])
+        self.ahead = {p: offset for p, offset in self.ahead.items() if offset > self.log.positions.next(p)}
+
+
+def frame(channel: Channel, entry: Entry, positions: Positions) -> bytes:
+    """The update of an entry; moves ``positions`` past it."""
+    positions.advance(entry.partition, entry.offset + 1)
+    return protocol.update(
+        channel.text, entry.partition, entry.offset, entry.previous_in(channel), positions.token, entry.body
+    )
+
+
+class Fanout:
+    """The logs, and who listens to them live. Belongs to the event loop."""
+
+    def __init__(self, *, ring: int) -> None:
+        self.caught_up = asyncio.Event()
+        """All that was in the logs when the gateway started has been read."""
+
+        self._ring = ring
+        self._logs: dict[Topic, Log] = {}
+        self._changed = asyncio.Condition()
+        self._listeners: defaultdict[Topic, dict[str | None, set[Listener]]] = defaultdict(dict)
+
+    async def run(self, feed: Feed) -> None:
+        """Pass on what the feed reads, for ever."""
+        while True:
+            match await feed.items.get():
+                case Batch() as batch:
+                    self._publish(batch)
+                case Assigned() as assigned:
+                    await self._assign(assigned)
+                case Grown() as grown:
+                    self._logs[grown.topic].grow(grown.starts)
+                case _:
+                    self.caught_up.set()
+
+    async def log(self, topic: Topic, *, wait_s: float) -> Log:
+        """The log of a topic; TimeoutError when it is not followed yet."""
+        async with asyncio.timeout(wait_s), self._changed:
+            await self._changed.wait_for(lambda: topic in self._logs)
+            return self._logs[topic]
+
+    def add(self, listener: Listener) -> None:
+        channel = listener.channel
+        self._listeners[channel.topic].setdefault(channel.value, set()).add(listener)
+
+    def remove(self, listener: Listener) -> None:
+        channel = listener.channel
+        audience = self._listeners[channel.topic]
+        audience[channel.value].discard(listener)
+        if not audience[channel.value]:
+            del audience[channel.value]
+
+    async def _assign(self, assigned: Assigned) -> None:
+        before = self._logs.get(assigned.topic)
+        async with self._changed:
+            self._logs[assigned.topic] = Log(assigned.topic, assigned.topic_id, assigned.starts, ring=self._ring)
+            self._changed.notify_all()
+        if before:
+            before.retired = True
+            stranded = [one for audience in self._listeners[assigned.topic].values() for one in audience]
+            for listener in stranded:
+                self.remove(listener)
+                listener.restart()
+
+    def _publish(self, batch: Batch) -> None:
+        log = self._logs[batch.topic]
+        audience = self._listeners[batch.topic]
+        entries = log.append(batch)
+        channels: dict[str | None, Channel] = {value: next(iter(all_)).channel for value, all_ in audience.items()}
+        heard: dict[str | None, tuple[list[Entry], list[bytes]]] = {}
+        for entry in entries:
+            log.positions.advance(entry.partition, entry.offset + 1)
+            for value in (None, entry.value) if entry.value is not None else (None,):
+                if value in channels:
+                    of_channel, frames = heard.setdefault(value, ([], []))
+                    of_channel.append(entry)
+                    frames.append(frame(channels[value], entry, log.positions))
+        for partition, span in batch.ranges.items():  # wider than the rows where messages were dropped
+            log.positions.advance(partition, span.next)
+        for value, (of_channel, frames) in heard.items():
+            for listener in audience[value]:
+                listener.offer(of_channel, frames)

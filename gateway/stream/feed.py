@@ -1,0 +1,238 @@
+"""Follows every topic that has a channel, in a thread of its own, without a consumer group.
+
+Puts what it reads on a bounded queue of the event loop, and waits when that is full. Starts a little before the end of
+each log, so that a gateway that was restarted has the newest messages in memory again.
+"""
+
+import asyncio
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from gateway.stream.channels import served
+from gateway.stream.decoding import Marks, to_batch
+from schemas.topics import Topic, topic_of_name
+from sentio import kafka, log
+from sentio.batch import Batch
+from sentio.config import StreamSettings
+from sentio.errors import Retryable
+from sentio.kafka import Place
+
+POLL_S = 0.1
+REFRESH_S = 60.0
+RETRY_S = 1.0
+HANDED_OVER = 2  # queue items the loop may be behind
+MOST_AT_ONCE = 1_000
+
+_GONE = {KafkaError.OFFSET_OUT_OF_RANGE, KafkaError._AUTO_OFFSET_RESET}  # noqa: SLF001 - its public name
+_STALE = {
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+    KafkaError.UNKNOWN_TOPIC_ID,
+    KafkaError._UNKNOWN_TOPIC,  # noqa: SLF001
+    KafkaError._UNKNOWN_PARTITION,  # noqa: SLF001
+}
+
+
+_NOT_OURS = 1 << 63  # beyond every offset
+
+
+@dataclass(frozen=True, slots=True)
+class Assigned:
+    """From now on batches of this topic follow, from ``starts`` on. A second one replaces the first: messages were
+    missed, or the topic was made again (another ``topic_id``)."""
+
+    topic: Topic
+    topic_id: str
+    starts: Mapping[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Grown:
+    """The topic gained these partitions."""
+
+    topic: Topic
+    starts: Mapping[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class CaughtUp:
+    """What was in the logs at the start has been read."""
+
+
+Item = Assigned | Grown | CaughtUp | Batch
+
+
+class Feed:
+    """``items`` is what was read; `start` and `stop` it once."""
+
+    def __init__(self, settings: StreamSettings) -> None:
+        self.items: asyncio.Queue[Item] = asyncio.Queue(HANDED_OVER)
+        self.skipped = 0
+        """Messages that could not be decoded."""
+
+        self.turned_s = time.monotonic()
+        """When the thread last went round."""
+
+        self._settings = settings
+        self._loop = asyncio.get_running_loop()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="feed", daemon=True)
+        self._once = log.OncePer()
+        # A burst must fit into a client's queue several times over.
+        self._at_most = max(1, min(MOST_AT_ONCE, settings.stream_queue // 4))
+        self._ids: dict[Topic, str] = {}
+        self._next: dict[Place, int] = {}
+        self._marks: dict[Topic, Marks] = defaultdict(Marks)
+        self._ahead: dict[Place, int] = {}
+        self._caught_up = False
+        self._described = False
+        self._refresh_s = 0.0
+        self._lost: set[Topic] = set()
+
+    def start(self) -> None:
+        self._thread.start()
+
+    async def stop(self) -> None:
+        self._stop.set()
+        while self._thread.is_alive():
+            while not self.items.empty():  # let it finish the hand-over it may wait in
+                self.items.get_nowait()
+            await asyncio.sleep(0.01)
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            consumer = Consumer(kafka.reader(self._settings.kafka, name="sentio-stream"))
+            try:
+                self._follow(consumer)
+            except (Retryable, KafkaException) as failure:
+                self._say(str(failure))
+            except Exception:  # a bug must show, and must not silence the stream for ever
+                log.get().exception("the feed failed and starts again from its offsets")
+            finally:
+                consumer.close()
+            self._stop.wait(RETRY_S)
+
+    def _follow(self, consumer: Consumer) -> None:
+        """Read on from ``_next`` until told to stop; raises what another consumer may get over."""
+        if self._next:
+            self._assign(consumer)
+        while not self._stop.is_set():
+            self.turned_s = time.monotonic()
+            if self.turned_s >= self._refresh_s:
+                self._refresh(consumer)
+            first = consumer.poll(POLL_S)
+            if first is None:
+                continue
+            # poll and what is there already: consume() alone would wait until its list is full.
+            self._take([first, *consumer.consume(self._at_most - 1, 0)] if self._at_most > 1 else [first])
+
+    def _refresh(self, consumer: Consumer) -> None:
+        """Look for topics and partitions that are new, made again, or lost, and assign what changed."""
+        self._refresh_s = time.monotonic() + RETRY_S
+        wanted = {topic.full_name(self._settings.topic_prefix): topic for topic in served().values()}
+        try:
+            states = kafka.describe(self._settings.kafka, wanted)
+        except Retryable as failure:
+            self._say(str(failure))
+            return
+        changes: list[Assigned | Grown] = []
+        for name, state in states.items():
+            topic = wanted[name]
+            known = {place for place in self._next if place[0] == name}
+            if self._ids.get(topic) != state.id or topic in self._lost:
+                places = [(name, partition) for partition in range(state.partitions)]
+                from_oldest = self._described and topic not in self._lost
+                starts = self._starts(consumer, places, from_oldest=from_oldest)
+                changes.append(Assigned(topic, state.id, starts))
+                self._forget(topic, known)
+                self._ids[topic] = state.id
+            elif state.partitions > len(known):
+                places = [(name, partition) for partition in range(len(known), state.partitions)]
+                changes.append(Grown(topic, self._starts(consumer, places, from_oldest=True)))
+        for change in changes:
+            name = change.topic.full_name(self._settings.topic_prefix)
+            self._next |= {(name, partition): start for partition, start in change.starts.items()}
+            self._hand_over(change)
+        if changes:
+            self._assign(consumer)
+        self._lost.clear()
+        self._described = True
+        missing = wanted.keys() - states.keys()
+        if missing:
+            self._say(f"topics do not exist yet: {', '.join(sorted(missing))}; make them with 'sentio topics apply'")
+        else:
+            self._refresh_s = time.monotonic() + REFRESH_S
+            self._once.reset()
+        self._check_caught_up()
+
+    def _starts(self, consumer: Consumer, places: list[Place], *, from_oldest: bool) -> dict[int, int]:
+        """Where to begin: at the oldest of a topic that came later, else so far back that the ring fills."""
+        back = self._settings.stream_ring // len(places)
+        starts = {}
+        for place, (oldest, end) in kafka.ends(consumer, places).items():
+            starts[place[1]] = oldest if from_oldest else max(oldest, end - back)
+            if not from_oldest and end > starts[place[1]]:
+                self._ahead[place] = end
+        return starts
+
+    def _forget(self, topic: Topic, places: Iterable[Place]) -> None:
+        self._marks.pop(topic, None)
+        for place in places:
+            self._next.pop(place, None)
+
+    def _assign(self, consumer: Consumer) -> None:
+        consumer.assign([TopicPartition(*place, offset) for place, offset in self._next.items()])
+
+    def _take(self, messages: Iterable[Message]) -> None:
+        """Hand over what was read, a batch a topic; errors are noted for the next refresh."""
+        by_topic: dict[str, list[Message]] = {}
+        for message in messages:
+            place = (message.topic() or "", message.partition() or 0)
+            error = message.error()
+            if error is not None:
+                self._note(place, error, message.offset() or 0)
+            elif (message.offset() or 0) >= self._next.get(place, _NOT_OURS):
+                by_topic.setdefault(place[0], []).append(message)
+                self._next[place] = (message.offset() or 0) + 1
+        for name, found in by_topic.items():
+            topic = topic_of_name(name, self._settings.topic_prefix)
+            decoded = to_batch(topic, found, self._marks[topic])
+            self.skipped += len(decoded.skipped)
+            for seq, reason in decoded.skipped:
+                if self._once.due(("skipped", name)):
+                    log.get().warning("skipped a message", topic=name, seq=seq, cause=reason, skipped=self.skipped)
+            self._hand_over(decoded.batch)
+        self._check_caught_up()
+
+    def _note(self, place: Place, error: KafkaError, offset: int) -> None:
+        if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - its public name
+            # The last offsets may hold no message (transaction markers, compaction).
+            if self._ahead.get(place, 0) <= offset:
+                self._ahead.pop(place, None)
+            return
+        self._say(f"{place[0]}[{place[1]}]: {error.str()}")
+        if error.code() in _GONE | _STALE:
+            self._refresh_s = min(self._refresh_s, time.monotonic() + RETRY_S)
+        if error.code() in _GONE and place in self._next:
+            self._lost.add(topic_of_name(place[0], self._settings.topic_prefix))
+
+    def _check_caught_up(self) -> None:
+        if self._caught_up or not self._described:
+            return
+        self._ahead = {place: end for place, end in self._ahead.items() if self._next.get(place, end) < end}
+        if not self._ahead:
+            self._caught_up = True
+            self._hand_over(CaughtUp())
+
+    def _hand_over(self, item: Item) -> None:
+        """Wait until the loop has room for it."""
+        if not self._stop.is_set():
+            asyncio.run_coroutine_threadsafe(self.items.put(item), self._loop).result()
+
+    def _say(self, cause: str) -> None:
+        if self._once.due(cause):
+            log.get().warning("the feed waits", cause=cause, retry_s=RETRY_S)

@@ -1,0 +1,165 @@
+"""The words of the stream: what clients may say, what the gateway answers, error and close codes. No I/O."""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from gateway.stream.channels import Channel, UnknownChannel, parse, served
+from gateway.wire import dumps, now_text
+
+VERSION = 1
+MAX_REQUEST_BYTES = 64 * 1024
+MAX_ID_LENGTH = 128
+MAX_ID = 1 << 53
+MAX_CHANNELS = 200
+BAD_IN_A_ROW = 10
+RETRY_S = 5
+
+# 44xx: do not come back as you are. 45xx: come back with your cursors. 1012 is RFC 6455's registered "service restart".
+CLOSE_BAD_REQUESTS = 4400
+CLOSE_SLOW = 4508
+CLOSE_RESTART = 1012
+
+ErrorCode = Literal[
+    "bad_json", "bad_request", "too_large", "unknown_op", "unknown_channel", "too_many_channels", "unavailable"
+]
+Id = int | str | None
+
+
+class Refused(Exception):  # noqa: N818 - an answer to a client, not a failure of ours
+    """A request that cannot be followed; becomes an error frame."""
+
+    def __init__(self, code: ErrorCode, message: str, request_id: Id = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.request_id = request_id
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One operation of a client."""
+
+    op: Literal["subscribe", "unsubscribe", "ping"]
+    id: Id = None
+    channels: tuple[Channel, ...] = ()
+    cursors: Mapping[str, str] = field(default_factory=dict)
+    """By channel name."""
+
+
+def parse_request(text: str | bytes) -> Request:
+    """What a client's frame asks; raises `Refused`."""
+    if isinstance(text, bytes):
+        raise Refused("bad_json", "send text frames, not binary ones")
+    # A character is one byte or more, so a long text need not be encoded to be measured.
+    if len(text) > MAX_REQUEST_BYTES or len(text.encode()) > MAX_REQUEST_BYTES:
+        raise Refused("too_large", f"a request has at most {MAX_REQUEST_BYTES} bytes")
+    try:
+        said = json.loads(text)
+    except (ValueError, RecursionError) as failure:
+        raise Refused("bad_json", "this is not JSON") from failure
+    if not isinstance(said, dict):
+        raise Refused("bad_request", 'a request is an object: {"id":1,"op":"subscribe","channels":["trades"]}')
+    request_id = _id(said.get("id"))
+    match said.get("op"):
+        case "ping":
+            return Request("ping", request_id)
+        case "subscribe":
+            channels = _channels(said, request_id)
+            return Request("subscribe", request_id, channels, _cursors(said, channels, request_id))
+        case "unsubscribe":
+            return Request("unsubscribe", request_id, _channels(said, request_id))
+        case op:
+            raise Refused("unknown_op", f"op is subscribe, unsubscribe or ping, not {str(op)[:32]!r}", request_id)
+
+
+def _id(value: object) -> Id:
+    if value is None or (isinstance(value, str) and len(value) <= MAX_ID_LENGTH):
+        return value
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) <= MAX_ID:
+        return value
+    raise Refused("bad_request", f"id is an integer up to 2^53 or a string of up to {MAX_ID_LENGTH} characters")
+
+
+def _channels(said: Mapping[str, Any], request_id: Id) -> tuple[Channel, ...]:
+    names = said.get("channels")
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+        raise Refused("bad_request", "channels is a list of one name or more", request_id)
+    if len(names) > MAX_CHANNELS:
+        raise Refused("too_many_channels", f"at most {MAX_CHANNELS} channels a connection", request_id)
+    try:
+        return tuple(parse(name) for name in dict.fromkeys(names))
+    except UnknownChannel as failure:
+        raise Refused("unknown_channel", str(failure), request_id) from failure
+
+
+def _cursors(said: Mapping[str, Any], channels: Iterable[Channel], request_id: Id) -> dict[str, str]:
+    cursors = said.get("cursor")
+    if cursors is None:
+        return {}
+    named = {channel.name for channel in channels}
+    if (
+        not isinstance(cursors, dict)
+        or not cursors.keys() <= named
+        or not all(isinstance(cursor, str) for cursor in cursors.values())
+    ):
+        raise Refused("bad_request", 'cursor is an object of {"channel":"cursor"} for channels named here', request_id)
+    return cursors
+
+
+def greeting(heartbeat_s: float) -> bytes:
+    return _frame(
+        type="greeting",
+        version=VERSION,
+        server_at=now_text(),
+        heartbeat_s=heartbeat_s,
+        channels=list(served()),
+        max_request_bytes=MAX_REQUEST_BYTES,
+    )
+
+
+def ack(request_id: Id, channels: Iterable[Channel]) -> bytes:
+    return _frame(type="ack", id=request_id, channels=[channel.name for channel in channels])
+
+
+def pong(request_id: Id) -> bytes:
+    return _frame(type="pong", id=request_id, at=now_text())
+
+
+def error(request_id: Id, code: ErrorCode, message: str, **more: Any) -> bytes:
+    return _frame(type="error", id=request_id, code=code, message=message, **more)
+
+
+def unavailable(request_id: Id, channel: Channel, message: str) -> bytes:
+    """The channel is not subscribed; the client may ask again."""
+    return error(request_id, "unavailable", message, channel=channel.name, retry_s=RETRY_S)
+
+
+def heartbeat(cursors: Mapping[str, str]) -> bytes:
+    """Says the gateway lives, and where each live channel stands even when nothing happens on it."""
+    return _frame(type="heartbeat", at=now_text(), cursors=dict(cursors))
+
+
+def resume_failed(channel: Channel, reason: str, message: str) -> bytes:
+    return _frame(type="resume_failed", channel=channel.name, reason=reason, message=message)
+
+
+def snapshot(channel: Channel, cursor: str, documents: Iterable[str], *, truncated: bool) -> bytes:
+    """``documents`` are JSON objects."""
+    head = f'{{"type":"snapshot","channel":{channel.text},"cursor":"{cursor}","truncated":{dumps(truncated)},"data":['
+    return (head + ",".join(documents) + "]}").encode()
+
+
+def update(
+    channel_text: str, partition: int, offset: int, prev: int | None, cursor: str, at_and_data: str
+) -> bytes:
+    """One event; ``at_and_data`` is the part that is the same on every channel (`gateway.stream.documents`)."""
+    previous = "null" if prev is None else f'"{partition}:{prev}"'
+    return (
+        f'{{"type":"update","channel":{channel_text},"seq":"{partition}:{offset}","prev":{previous},'
+        f'"cursor":"{cursor}",{at_and_data}}}'
+    ).encode()
+
+
+def _frame(**fields: Any) -> bytes:
+    return dumps(fields).encode()
