@@ -4,9 +4,9 @@ One bad message never spoils the others: `decode` gives it back with its place a
 """
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from io import BytesIO
 from typing import Any
 
@@ -20,10 +20,9 @@ from schemas.registry import Schema, current, locked
 MAGIC = 0
 FRAME = struct.Struct(">bI")
 
-# What a Python datetime can hold: years 1 to 9999, in microseconds.
-_FIRST_US = -62_135_596_800_000_000
-_LAST_US = 253_402_300_799_999_999
-
+# A time outside these years is a clock gone wrong (and the far ends break time zones and datetimes).
+_FIRST_US = 0
+_LAST_US = 7_258_118_400_000_000 - 1
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
@@ -100,24 +99,38 @@ def _decode_one(event: str, message: bytes | None) -> dict[str, Any]:
     return row
 
 
-@cache
-def _bounds(event: str) -> tuple[tuple[tuple[str, int], ...], tuple[str, ...]]:
-    """Decimal columns with the digits they hold before the point, and timestamp columns."""
-    schema = arrow_schema(event)
-    decimals = tuple((f.name, f.type.precision - f.type.scale) for f in schema if pa.types.is_decimal(f.type))
-    return decimals, tuple(f.name for f in schema if pa.types.is_timestamp(f.type))
-
-
 def _check_ranges(event: str, row: dict[str, Any]) -> None:
-    """What Avro's bytes can say and an Arrow column or a datetime cannot."""
-    decimals, times = _bounds(event)
-    for name, digits in decimals:
+    """What Avro's bytes can say and the platform does not accept: the same rule for every reader.
+
+    avro/*.avsc give numbers their limits: ``above``, ``from`` and ``to``.
+    """
+    for name, check in _checks(event):
         value = row[name]
-        if value is not None and value.adjusted() >= digits and value != 0:
-            raise _Unusable(f"{name} has more than {digits} digits before the point")
-    for name in times:
-        if not _FIRST_US <= row[name] <= _LAST_US:
-            raise _Unusable(f"{name} is outside the years 1 to 9999")
+        if value is not None and (reason := check(value)):
+            raise _Unusable(f"{name} {reason}")
+
+
+@cache
+def _checks(event: str) -> tuple[tuple[str, Callable[[Any], str | None]], ...]:
+    fields = {field["name"]: field for field in current(event).schema["fields"]}
+    return tuple((column.name, partial(_reason, column.type, fields[column.name])) for column in arrow_schema(event))
+
+
+def _reason(kind: pa.DataType, field: dict[str, Any], value: Any) -> str | None:
+    """Why this value of a column cannot be used, or None."""
+    if pa.types.is_string(kind):
+        return "holds a NUL character" if "\0" in value else None
+    if pa.types.is_timestamp(kind):
+        return None if _FIRST_US <= value <= _LAST_US else "is outside the years 1970 to 2199"
+    if pa.types.is_decimal(kind) and value and value.adjusted() >= kind.precision - kind.scale:
+        return f"has more than {kind.precision - kind.scale} digits before the point"
+    if "above" in field and not value > field["above"]:
+        return f"is {value}, not above {field['above']}"
+    if "from" in field and not value >= field["from"]:
+        return f"is {value}, below {field['from']}"
+    if "to" in field and not value <= field["to"]:
+        return f"is {value}, above {field['to']}"
+    return None
 
 
 def _plain_column(column: pa.Array) -> list[Any]:

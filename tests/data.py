@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,10 @@ def recorded_results() -> Path:
     if not path.is_file():
         pytest.skip(ABSENT)
     return path
+
+
+def decimals(*texts: str) -> tuple[Decimal, ...]:
+    return tuple(map(Decimal, texts))
 
 
 def minute(number: int) -> datetime:

@@ -74,7 +74,9 @@ class History:
             raise CannotResume("malformed", f"the cursor is not one of this stream: {failure}") from failure
         ours = log.positions
         if cursor.epoch != ours.epoch or len(cursor.offsets) > len(ours.offsets):
-            raise CannotResume("foreign", "the cursor is of another log: the topic was made again, or is another")
+            raise CannotResume(
+                "foreign", "the cursor is of another log: the topic was made again, or is another"
+            )
         positions = Positions(cursor.epoch, cursor.offsets)
         if not log.covers(positions):
             oldest = await self.oldest(log)
@@ -91,7 +93,7 @@ class History:
         """Oldest offset of each partition, asked once for all clients that come at the same time."""
         asked = self._oldest.get(log)
         if asked is None or time.monotonic() - asked[0] > OLDEST_FOR_S or _failed(asked[1]):
-            self._oldest = {one: at for one, at in self._oldest.items() if not one.retired}
+            self._oldest = {one: at for one, at in self._oldest.items() if not one.retired.is_set()}
             task = asyncio.create_task(self._ask_oldest(log))
             self._oldest[log] = asked = (time.monotonic(), task)
         return await asyncio.shield(asked[1])
@@ -100,7 +102,8 @@ class History:
         """The next part from ``positions`` towards where the log has been fanned out; raises `Retryable`."""
         name = log.topic.full_name(self._settings.topic_prefix)
         spans = {
-            (name, partition): (positions.next(partition), end) for partition, end in enumerate(log.positions.offsets)
+            (name, partition): (positions.next(partition), end)
+            for partition, end in enumerate(log.positions.offsets)
         }
         return await self._in_thread(self._read, spans, reader)
 

@@ -43,6 +43,12 @@ class Client:
             self._sent.clear()
             await self._sent.wait()
 
+    async def drained(self) -> None:
+        """Wait until all that was offered is sent."""
+        while self._queue:
+            self._sent.clear()
+            await self._sent.wait()
+
     def close(self, code: int, reason: str) -> None:
         """Close without what is still queued."""
         if not self._closing:

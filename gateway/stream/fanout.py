@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from gateway.stream import protocol
@@ -21,14 +21,11 @@ class Listener:
 
     channel: Channel
     client: Client
+    log: Log
     positions: Positions
     """Where the client stands; kept up only while it is ahead."""
 
-    log: Log
-    restart: Callable[[], None]
-    """The log was lost: begin again with a snapshot."""
-
-    ahead: dict[int, int] = field(default_factory=dict)
+    ahead: dict[int, int] = field(init=False)
     """Partitions in which the client is further than this gateway, since it came from another or from a snapshot."""
 
     def __post_init__(self) -> None:
@@ -60,6 +57,16 @@ def frame(channel: Channel, entry: Entry, positions: Positions) -> bytes:
     )
 
 
+@dataclass(slots=True)
+class _Audience:
+    """Who listens to one channel, and what a batch holds for them."""
+
+    channel: Channel
+    listeners: set[Listener] = field(default_factory=set)
+    entries: list[Entry] = field(default_factory=list)
+    frames: list[bytes] = field(default_factory=list)
+
+
 class Fanout:
     """The logs, and who listens to them live. Belongs to the event loop."""
 
@@ -70,7 +77,7 @@ class Fanout:
         self._ring = ring
         self._logs: dict[Topic, Log] = {}
         self._changed = asyncio.Condition()
-        self._listeners: defaultdict[Topic, dict[str | None, set[Listener]]] = defaultdict(dict)
+        self._audiences: defaultdict[Topic, dict[str | None, _Audience]] = defaultdict(dict)
 
     async def run(self, feed: Feed) -> None:
         """Pass on what the feed reads, for ever."""
@@ -93,42 +100,41 @@ class Fanout:
 
     def add(self, listener: Listener) -> None:
         channel = listener.channel
-        self._listeners[channel.topic].setdefault(channel.value, set()).add(listener)
+        audiences = self._audiences[channel.topic]
+        audiences.setdefault(channel.value, _Audience(channel)).listeners.add(listener)
 
     def remove(self, listener: Listener) -> None:
+        """Nothing more is offered to it; no harm when it is gone already."""
         channel = listener.channel
-        audience = self._listeners[channel.topic]
-        audience[channel.value].discard(listener)
-        if not audience[channel.value]:
-            del audience[channel.value]
+        audience = self._audiences[channel.topic].get(channel.value)
+        if audience:
+            audience.listeners.discard(listener)
+            if not audience.listeners:
+                del self._audiences[channel.topic][channel.value]
 
     async def _assign(self, assigned: Assigned) -> None:
         before = self._logs.get(assigned.topic)
-        async with self._changed:
-            self._logs[assigned.topic] = Log(assigned.topic, assigned.topic_id, assigned.starts, ring=self._ring)
-            self._changed.notify_all()
+        self._logs[assigned.topic] = Log(assigned.topic, assigned.topic_id, assigned.starts, ring=self._ring)
         if before:
-            before.retired = True
-            stranded = [one for audience in self._listeners[assigned.topic].values() for one in audience]
-            for listener in stranded:
-                self.remove(listener)
-                listener.restart()
+            self._audiences.pop(assigned.topic, None)
+            before.retired.set()
+        async with self._changed:
+            self._changed.notify_all()
 
     def _publish(self, batch: Batch) -> None:
         log = self._logs[batch.topic]
-        audience = self._listeners[batch.topic]
-        entries = log.append(batch)
-        channels: dict[str | None, Channel] = {value: next(iter(all_)).channel for value, all_ in audience.items()}
-        heard: dict[str | None, tuple[list[Entry], list[bytes]]] = {}
-        for entry in entries:
+        audiences = self._audiences[batch.topic]
+        hearing: dict[str | None, _Audience] = {}
+        for entry in log.append(batch):
             log.positions.advance(entry.partition, entry.offset + 1)
-            for value in (None, entry.value) if entry.value is not None else (None,):
-                if value in channels:
-                    of_channel, frames = heard.setdefault(value, ([], []))
-                    of_channel.append(entry)
-                    frames.append(frame(channels[value], entry, log.positions))
+            for value in {None, entry.value}:
+                if audience := audiences.get(value):
+                    hearing[value] = audience
+                    audience.entries.append(entry)
+                    audience.frames.append(frame(audience.channel, entry, log.positions))
         for partition, span in batch.ranges.items():  # wider than the rows where messages were dropped
             log.positions.advance(partition, span.next)
-        for value, (of_channel, frames) in heard.items():
-            for listener in audience[value]:
-                listener.offer(of_channel, frames)
+        for audience in hearing.values():
+            for listener in audience.listeners:
+                listener.offer(audience.entries, audience.frames)
+            audience.entries, audience.frames = [], []

@@ -22,7 +22,13 @@ CLOSE_SLOW = 4508
 CLOSE_RESTART = 1012
 
 ErrorCode = Literal[
-    "bad_json", "bad_request", "too_large", "unknown_op", "unknown_channel", "too_many_channels", "unavailable"
+    "bad_json",
+    "bad_request",
+    "too_large",
+    "unknown_op",
+    "unknown_channel",
+    "too_many_channels",
+    "unavailable",
 ]
 Id = int | str | None
 
@@ -59,7 +65,9 @@ def parse_request(text: str | bytes) -> Request:
     except (ValueError, RecursionError) as failure:
         raise Refused("bad_json", "this is not JSON") from failure
     if not isinstance(said, dict):
-        raise Refused("bad_request", 'a request is an object: {"id":1,"op":"subscribe","channels":["trades"]}')
+        raise Refused(
+            "bad_request", 'a request is an object: {"id":1,"op":"subscribe","channels":["trades"]}'
+        )
     request_id = _id(said.get("id"))
     match said.get("op"):
         case "ping":
@@ -70,7 +78,9 @@ def parse_request(text: str | bytes) -> Request:
         case "unsubscribe":
             return Request("unsubscribe", request_id, _channels(said, request_id))
         case op:
-            raise Refused("unknown_op", f"op is subscribe, unsubscribe or ping, not {str(op)[:32]!r}", request_id)
+            raise Refused(
+                "unknown_op", f"op is subscribe, unsubscribe or ping, not {str(op)[:32]!r}", request_id
+            )
 
 
 def _id(value: object) -> Id:
@@ -78,7 +88,9 @@ def _id(value: object) -> Id:
         return value
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) <= MAX_ID:
         return value
-    raise Refused("bad_request", f"id is an integer up to 2^53 or a string of up to {MAX_ID_LENGTH} characters")
+    raise Refused(
+        "bad_request", f"id is an integer up to 2^53 or a string of up to {MAX_ID_LENGTH} characters"
+    )
 
 
 def _channels(said: Mapping[str, Any], request_id: Id) -> tuple[Channel, ...]:
@@ -103,7 +115,9 @@ def _cursors(said: Mapping[str, Any], channels: Iterable[Channel], request_id: I
         or not cursors.keys() <= named
         or not all(isinstance(cursor, str) for cursor in cursors.values())
     ):
-        raise Refused("bad_request", 'cursor is an object of {"channel":"cursor"} for channels named here', request_id)
+        raise Refused(
+            "bad_request", 'cursor is an object of {"channel":"cursor"} for channels named here', request_id
+        )
     return cursors
 
 

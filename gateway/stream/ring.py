@@ -3,6 +3,7 @@
 Belongs to the event loop: nothing here is called from another thread.
 """
 
+import asyncio
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -68,14 +69,24 @@ class Numbering:
     def entries(self, batch: Batch) -> list[Entry]:
         """The rows of a batch, in order."""
         page = Page(batch)
-        values = batch.records.column(batch.topic.filter).to_pylist() if batch.topic.filter else [None] * len(batch)
+        values = (
+            batch.records.column(batch.topic.filter).to_pylist()
+            if batch.topic.filter
+            else [None] * len(batch)
+        )
         made = []
         rows = zip(batch.partitions.to_pylist(), batch.offsets.to_pylist(), values, strict=True)
         for row, (partition, offset, value) in enumerate(rows):
             narrow = (partition, value)
             made.append(
                 Entry(
-                    page, row, partition, offset, value, self._last.get(partition), self._last_of_value.get(narrow)
+                    page,
+                    row,
+                    partition,
+                    offset,
+                    value,
+                    self._last.get(partition),
+                    self._last_of_value.get(narrow),
                 )
             )
             self._last[partition] = self._last_of_value[narrow] = offset
@@ -88,8 +99,8 @@ class Log:
     def __init__(self, topic: Topic, topic_id: str, starts: Mapping[int, int], *, ring: int) -> None:
         self.topic = topic
         self.topic_id = topic_id
-        self.retired = False
-        """True when the topic was made again or a part of it was missed: another `Log` took its place."""
+        self.retired = asyncio.Event()
+        """Set when the topic was made again or a part of it was missed: another `Log` took its place."""
 
         offsets = [starts[partition] for partition in range(len(starts))]
         self.positions = Positions(epoch_of(topic_id), offsets)
@@ -120,7 +131,9 @@ class Log:
     def since(self, positions: Positions) -> list[Entry]:
         """The entries from ``positions`` up to our own, in order. Costs as many steps as it goes back."""
         behind = {
-            partition for partition, offset in enumerate(self.positions.offsets) if positions.next(partition) < offset
+            partition
+            for partition, offset in enumerate(self.positions.offsets)
+            if positions.next(partition) < offset
         }
         found = []
         for entry in reversed(self._entries):

@@ -35,6 +35,8 @@ LAUNCHER = """
 import ctypes, os, sys
 death_signal, parent, uid, gid = map(int, sys.argv[1:5])
 libc = ctypes.CDLL(None)
+os.setsid()
+os.chdir(sys.argv[5])
 if uid >= 0:
     os.setgroups([])
     os.setgid(gid)
@@ -43,7 +45,7 @@ if death_signal and sys.platform == "linux":
     libc.prctl(1, death_signal, 0, 0, 0)
     if os.getppid() != parent:
         sys.exit("the parent died before the server started")
-os.execvp(sys.argv[5], sys.argv[5:])
+os.execvp(sys.argv[6], sys.argv[6:])
 """
 
 
@@ -68,11 +70,19 @@ class Record:
 
     @property
     def running(self) -> bool:
-        return _started(self.pid) == self.started
+        now = _process(self.pid)
+        if now is None or now.started != self.started:
+            return False
+        if now.zombie:
+            with suppress(ChildProcessError):  # not ours to reap
+                os.waitpid(self.pid, os.WNOHANG)
+        return not now.zombie
 
 
-# Kept so that they can be reaped, and so that a server which outlives us is no warning.
-_children: dict[int, subprocess.Popen[bytes]] = {}
+@dataclass(frozen=True)
+class _Process:
+    started: str  # in the system's own words
+    zombie: bool
 
 
 @cache
@@ -105,23 +115,22 @@ def spawn(
     if log.exists():
         log.replace(log.with_name(f"{log.name}.1"))
     uid, gid = (user.uid, user.gid) if user else (-1, -1)
-    settings = [str(int(death_signal or 0)), str(os.getpid()), str(uid), str(gid)]
-
-    def popen() -> subprocess.Popen[bytes]:
-        with log.open("wb") as output:
-            return subprocess.Popen(
-                [sys.executable, "-I", "-S", "-c", LAUNCHER, *settings, *command],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                cwd=cwd,
-                env=env,
-                start_new_session=True,
-            )
-
-    child = _spawner().submit(popen).result()
-    _children[child.pid] = child
-    started = Record(name, Path(command[0]).name, child.pid, _started(child.pid) or "gone", port)
+    settings = [*map(str, (int(death_signal or 0), os.getpid(), uid, gid)), str(cwd)]
+    launcher = [sys.executable, "-I", "-S", "-c", LAUNCHER, *settings, *command]
+    files = [
+        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+        (os.POSIX_SPAWN_OPEN, 1, str(log), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644),
+        (os.POSIX_SPAWN_DUP2, 1, 2),
+    ]
+    # Not subprocess: its objects complain of a process that outlives them, as ours may.
+    pid = (
+        _spawner()
+        .submit(os.posix_spawn, launcher[0], launcher, dict(env or os.environ), file_actions=files)
+        .result()
+    )
+    process = _process(pid)
+    assert process, "a child stays at least as a zombie until it is reaped"
+    started = Record(name, Path(command[0]).name, pid, process.started, port)
     unfinished = record.with_name(f"{record.name}.new")
     unfinished.write_text(json.dumps(asdict(started)))
     unfinished.replace(record)
@@ -241,25 +250,17 @@ def _send(server: Record, how: signal.Signals) -> None:
             os.kill(server.pid, how)
 
 
-def _started(pid: int) -> str | None:
-    """When the process with that id began, in the system's own words; none if it is gone or a zombie."""
-    if child := _children.get(pid):
-        if child.poll() is None:
-            return _start_time(pid)
-        _children.pop(pid, None)
-    return _start_time(pid)
-
-
-def _start_time(pid: int) -> str | None:
+def _process(pid: int) -> _Process | None:
+    """What the system knows of a process; none if it is gone."""
     if sys.platform != "linux":
         shown = subprocess.run(
             ["ps", "-o", "state=,lstart=", "-p", str(pid)], capture_output=True, text=True, check=False
         )
         state, _, started = shown.stdout.strip().partition(" ")
-        return started.strip() if started and not state.startswith("Z") else None
+        return _Process(started.strip(), state.startswith("Z")) if state else None
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):
         return None
     fields = stat.rpartition(")")[2].split()  # the name before may hold spaces; state is field 3 of proc(5)
-    return None if fields[0] in "ZX" else fields[19]
+    return _Process(started=fields[19], zombie=fields[0] in "ZX")

@@ -4,12 +4,16 @@ Every container carries the label ``sentio.test=1``, by which deploy/images/test
 Nothing is ever pulled: an image is used where the engine has it, Testcontainers' reaper included.
 """
 
+import os
+import socket
+
 import docker  # type: ignore[import-untyped]
 from docker.errors import DockerException  # type: ignore[import-untyped]
 from testcontainers.core.config import testcontainers_config
 from testcontainers.core.container import DockerContainer
 from testcontainers.core.wait_strategies import LogMessageWaitStrategy
 
+DEFAULT_SOCKET = "/var/run/docker.sock"
 LABELS = {"sentio.test": "1"}
 LOOPBACK = ("localhost", "127.0.0.1")
 START_TIMEOUT_S = 60
@@ -17,6 +21,8 @@ START_TIMEOUT_S = 60
 
 def why_not(image: str) -> str | None:
     """Why a container of that image cannot run here, or none if it can."""
+    if (path := _engine_socket()) and not _listens(path):
+        return f"no Docker engine answers at {path}"
     try:
         client = docker.from_env(timeout=10)
     except DockerException as failure:
@@ -27,6 +33,22 @@ def why_not(image: str) -> str | None:
         return f"the Docker engine does not answer ({failure})"
     finally:
         client.close()
+
+
+def _engine_socket() -> str | None:
+    """The engine's Unix socket, if it is at one."""
+    scheme, _, path = os.environ.get("DOCKER_HOST", f"unix://{DEFAULT_SOCKET}").partition("://")
+    return path if scheme == "unix" else None
+
+
+def _listens(path: str) -> bool:
+    """Asked before the Docker client is, which leaves a socket open when it is refused: a warning in tests."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(path)
+        except OSError:
+            return False
+    return True
 
 
 class ServerContainer(DockerContainer):

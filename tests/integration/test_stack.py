@@ -151,6 +151,33 @@ def test_leftover_of_a_crash_is_stopped_by_the_next_start(own_database: Postgres
     assert not left.running
 
 
+def test_orphaned_child_of_a_killed_postgres_does_not_keep_it_down(own_database: PostgresServer) -> None:
+    assert own_database.pid
+    connection = psycopg.connect(own_database.address or "")
+    os.kill(connection.info.backend_pid, signal.SIGSTOP)  # it will not notice that its parent is gone
+    os.kill(own_database.pid, signal.SIGKILL)
+
+    with psycopg.connect(own_database.start()) as again:
+        assert again.execute("SELECT 1").fetchone() == (1,)
+    connection.close()
+
+
+def test_stale_pid_file_does_not_keep_postgres_down(own_database: PostgresServer, tmp_path: Path) -> None:
+    other = PostgresServer(tmp_path / "other", dies_with_parent=True)
+    try:
+        other.start()
+        own_database.kill()
+        pid_file = own_database.data / "postmaster.pid"
+        _, *rest = pid_file.read_text().splitlines(keepends=True)
+        pid_file.write_text("".join([f"{other.pid}\n", *rest]))  # as if the pid had been given away
+
+        with psycopg.connect(own_database.start()) as connection:
+            assert connection.execute("SELECT 1").fetchone() == (1,)
+        assert other.process
+    finally:
+        other.remove()
+
+
 def test_server_started_by_a_thread_survives_the_thread(own_database: PostgresServer) -> None:
     own_database.stop()
     starter = Thread(target=own_database.start)

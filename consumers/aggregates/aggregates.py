@@ -1,0 +1,45 @@
+"""The statistics: per minute, day, week and month, merged into one table in the transaction of the offsets."""
+
+from typing import ClassVar
+
+from psycopg import Connection
+
+from consumers.aggregates import partials
+from consumers.aggregates.announce import Announcer
+from consumers.aggregates.merge import merge, recompute_drawdown
+from consumers.sink import DatabaseConsumer
+from producers.publisher import EventPublisher
+from sentio import database
+from sentio.batch import Batch
+from sentio.config import ConsumerSettings, PublisherSettings, load
+
+
+class Aggregates(DatabaseConsumer):
+    """Keeps statistics of trades and performance, and announces them on `aggregates.updated`."""
+
+    name: ClassVar[str] = "aggregates"
+    topics: ClassVar[tuple[str, ...]] = ("trades.executed", "performance.minute")
+
+    def __init__(self, settings: ConsumerSettings, publisher: EventPublisher | None = None) -> None:
+        super().__init__(settings)
+        # Without a spool of its own: what is not acknowledged is still in the table, and goes out again.
+        self._publisher = publisher or EventPublisher(
+            load(PublisherSettings, kafka=settings.kafka, topic_prefix=settings.topic_prefix, spool=None), name=self.name
+        )
+        self._announcer = Announcer(self._publisher, self.connection)
+
+    def write(self, connection: Connection, batch: Batch) -> None:
+        if batch.topic.event == "TradeExecuted":
+            merge(connection, partials.of_trades(batch))
+        else:
+            windows = partials.of_performance(batch)
+            merge(connection, windows)
+            recompute_drawdown(connection, windows)
+
+    def idle(self) -> None:
+        with database.outages_are_retryable():
+            self._announcer.turn()
+
+    def close(self) -> None:
+        self._publisher.close(timeout_s=2)
+        super().close()

@@ -1,0 +1,78 @@
+"""Publishes changed windows on `aggregates.updated`: after commit, at most once a second each, newest state only."""
+
+import time
+from collections.abc import Callable
+
+from psycopg import Connection
+from psycopg.rows import dict_row
+
+from producers.publisher import EventPublisher
+from schemas.columns import arrow_schema
+from schemas.events import AggregateUpdated
+
+EVERY_S = 1.0
+AT_MOST = 5_000
+ANNOUNCE_LOCK = 0x414E4E4F  # one member of the group announces at a time
+
+_HEADER = {"event_id", "producer", "sequence"}
+_COLUMNS = ", ".join(name for name in arrow_schema("AggregateUpdated").names if name not in _HEADER)
+
+
+class Announcer:
+    """Sends the newest state of each window whose revision nobody was told yet.
+
+    A window is marked as announced only once Kafka has acknowledged it; a crash in between sends the same revision
+    again, which readers know by its number.
+    """
+
+    def __init__(self, publisher: EventPublisher, connection: Callable[[], Connection]) -> None:
+        self._publisher = publisher
+        self._connection = connection
+        self._under_way: list[AggregateUpdated] = []
+        self._failed = 0
+        self._next_s = 0.0
+
+    def turn(self) -> None:
+        """Go on with announcing; never waits for Kafka."""
+        if self._under_way:
+            counters = self._publisher.counters()
+            if counters.waiting:
+                return
+            if counters.failed == self._failed:
+                self._mark()
+            self._failed = counters.failed
+            self._under_way = []
+        if time.monotonic() >= self._next_s:
+            self._next_s = time.monotonic() + EVERY_S
+            self._send()
+
+    def _send(self) -> None:
+        connection = self._connection()
+        with connection.transaction(), connection.cursor(row_factory=dict_row) as cursor:
+            cursor.execute("select pg_try_advisory_xact_lock(%s) as mine", [ANNOUNCE_LOCK])
+            row = cursor.fetchone()
+            if row is None or not row["mine"]:
+                return
+            cursor.execute(
+                f"select {_COLUMNS} from statistics natural join"
+                " (select account, strategy, symbol, kind, start_at from windows"
+                "  where revision > published_revision order by updated_at limit %s) as changed",
+                [AT_MOST],
+            )
+            self._under_way = [AggregateUpdated(**row) for row in cursor]
+        for event in self._under_way:
+            self._publisher.publish(event)
+
+    def _mark(self) -> None:
+        events = sorted(self._under_way, key=lambda e: (e.account, e.strategy, e.symbol, e.kind, e.start_at))
+        connection = self._connection()
+        with connection.transaction():
+            connection.execute(
+                "update windows as w set published_revision = greatest(published_revision, done.revision)"
+                " from unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::timestamptz[], %s::bigint[])"
+                " as done (account, strategy, symbol, kind, start_at, revision)"
+                " where (w.account, w.strategy, w.symbol, w.kind, w.start_at)"
+                " = (done.account, done.strategy, done.symbol, done.kind, done.start_at)",
+                [[getattr(e, name) for e in events]
+                 for name in ("account", "strategy", "symbol", "kind", "start_at", "revision")],
+            )  # fmt: skip

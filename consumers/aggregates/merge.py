@@ -1,0 +1,87 @@
+"""Partial windows into the `windows` table: one upsert in sorted key order, so that two members never deadlock."""
+
+import polars as pl
+from psycopg import Connection, sql
+
+from consumers.aggregates.partials import ALL, KEY
+
+_TYPES = {
+    pl.String: "text",
+    pl.Int64: "bigint",
+    pl.Decimal: "numeric",
+    pl.Datetime: "timestamptz",
+}
+_EARLIEST = ("equity_open", "equity_open_at", "equity_open_producer", "equity_open_sequence")
+_LATEST = ("equity_close", "equity_close_at", "equity_close_producer", "equity_close_sequence")
+
+# Deepest fall below the running peak over the minute closes of each touched day, week and month. Nothing merges here:
+# a late minute may change every later peak, so the window is computed again from its minutes.
+_DRAWDOWN = """
+    update windows as w set max_drawdown = found.drawdown
+    from (
+        select touched.account, touched.kind, touched.start_at,
+            (select max((peak - close)::numeric(50, 25) / nullif(greatest(peak, 0), 0)) from (
+                select m.equity_close as close, max(m.equity_close) over (order by m.start_at) as peak
+                from windows as m
+                where m.account = touched.account and m.strategy = %(all)s and m.symbol = %(all)s
+                    and m.kind = 'MINUTE' and m.equity_close is not null
+                    and m.start_at >= touched.start_at
+                    and m.start_at < (touched.start_at at time zone 'America/New_York'
+                        + case touched.kind when 'DAY' then interval '1 day' when 'WEEK' then interval '7 days'
+                            else interval '1 month' end) at time zone 'America/New_York'
+            ) as closes) as drawdown
+        from unnest(%(account)s::text[], %(kind)s::text[], %(start_at)s::timestamptz[])
+            as touched (account, kind, start_at)
+    ) as found
+    where w.account = found.account and w.strategy = %(all)s and w.symbol = %(all)s
+        and w.kind = found.kind and w.start_at = found.start_at
+"""
+
+
+def merge(connection: Connection, partials: pl.DataFrame) -> None:
+    """Add ``partials`` (from `partials.of_trades` or `of_performance`, sorted by key) to the table.
+
+    Raises every touched window's revision.
+    """
+    names = partials.columns
+    columns = sql.SQL(", ").join(map(sql.Identifier, names))
+    arrays = sql.SQL(", ").join(
+        sql.SQL("%s::" + _TYPES[dtype.base_type()] + "[]")  # type: ignore[arg-type] # one of the four above
+        for dtype in partials.dtypes
+    )
+    changes = sql.SQL(", ").join(_change(name) for name in names if name not in KEY)
+    connection.execute(
+        sql.SQL(
+            "insert into windows as w ({columns}) select * from unnest({arrays}) as new ({columns})"
+            " on conflict (account, strategy, symbol, kind, start_at)"
+            " do update set revision = w.revision + 1, updated_at = now(), {changes}"
+        ).format(columns=columns, arrays=arrays, changes=changes),
+        [partials[name].to_list() for name in names],
+    )
+
+
+def recompute_drawdown(connection: Connection, partials: pl.DataFrame) -> None:
+    """Maximum drawdown of the days, weeks and months that ``partials`` touched."""
+    touched = partials.filter(pl.col("kind") != "MINUTE")
+    values = {name: touched[name].to_list() for name in ("account", "kind", "start_at")}
+    connection.execute(_DRAWDOWN, {"all": ALL, **values})
+
+
+def _change(name: str) -> sql.Composed:
+    """How a column takes in what the batch brings: sums add, high and low compare, first and last go by their order."""
+    if name in _EARLIEST:
+        return _by_order(name, _EARLIEST[1:], "<")
+    if name in _LATEST:
+        return _by_order(name, _LATEST[1:], ">")
+    rules = {"equity_high": "greatest(w.{0}, excluded.{0})", "equity_low": "least(w.{0}, excluded.{0})"}
+    rule = rules.get(name, "w.{0} + excluded.{0}")
+    return sql.SQL("{0} = " + rule).format(sql.Identifier(name))  # type: ignore[arg-type] # one of the three above
+
+
+def _by_order(name: str, order: tuple[str, ...], better: str) -> sql.Composed:
+    def row(table: str) -> sql.Composed:
+        return sql.SQL(", ").join(sql.Identifier(table, part) for part in order)
+
+    return sql.SQL(
+        "{name} = case when w.{at} is null or ({new}) " + better + " ({old}) then excluded.{name} else w.{name} end"  # type: ignore[arg-type] # < or >
+    ).format(name=sql.Identifier(name), at=sql.Identifier(order[0]), new=row("excluded"), old=row("w"))
