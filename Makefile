@@ -18,13 +18,15 @@ tools:
 	@command -v mvn >/dev/null || { echo "missing: Maven (Debian: apt-get install maven)" >&2; exit 1; }
 
 $(VENV)/.complete: requirements.lock pyproject.toml | tools
-	$(PYTHON) -m venv --clear $(VENV)
-	$(BIN)/pip install --quiet --require-hashes -r requirements.lock
-	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
+	@echo "setting up .venv ..." >&2
+	@$(PYTHON) -m venv --clear $(VENV)
+	@$(BIN)/pip install --quiet --require-hashes -r requirements.lock
+	@$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
 $(JARS): sentio/stack/pom.xml | tools
-	mvn --quiet --batch-mode -f sentio/stack/pom.xml dependency:copy-dependencies -DoutputDirectory=$(CURDIR)/.sentio/kafka-jars -DincludeScope=runtime
+	@echo "fetching the Kafka jars ..." >&2
+	@mvn --quiet --batch-mode -f sentio/stack/pom.xml dependency:copy-dependencies -DoutputDirectory=$(CURDIR)/.sentio/kafka-jars -DincludeScope=runtime
 	@touch $@
 
 demo: setup

@@ -1,5 +1,6 @@
 """How values are written for clients, in the stream and in REST: decimals as plain strings without trailing zeros,
-times as RFC 3339 with Z, event ids as UUID text, and no NaN, which JSON does not have."""
+times as RFC 3339 with Z, event ids as UUID text, and no NaN, which JSON does not have.
+"""
 
 import json
 import math

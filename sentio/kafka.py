@@ -99,6 +99,15 @@ def ends(consumer: Consumer, places: Iterable[Place]) -> dict[Place, tuple[int, 
     return found
 
 
+def spans(bootstrap: str, places: Iterable[Place]) -> dict[Place, tuple[int, int]]:
+    """(oldest, next) offset of each partition, asked with a client of its own."""
+    consumer = Consumer(reader(bootstrap))
+    try:
+        return ends(consumer, places)
+    finally:
+        consumer.close()
+
+
 def offsets_at(consumer: Consumer, places: Iterable[Place], time_ms: int) -> dict[Place, int]:
     """First offset of each partition whose record is not older than ``time_ms``; its end where there is none."""
     wanted = [TopicPartition(topic, partition, time_ms) for topic, partition in places]

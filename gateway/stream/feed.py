@@ -43,7 +43,8 @@ _NOT_OURS = 1 << 63  # beyond every offset
 @dataclass(frozen=True, slots=True)
 class Assigned:
     """From now on batches of this topic follow, from ``starts`` on. A second one replaces the first: messages were
-    missed, or the topic was made again (another ``topic_id``)."""
+    missed, or the topic was made again (another ``topic_id``).
+    """
 
     topic: Topic
     topic_id: str

@@ -15,6 +15,7 @@ from psycopg.rows import DictRow
 
 from gateway import wire
 from gateway.database import Pool, reading
+from gateway.newest import KEYS, MOST_ROWS, columns, narrowed, newest_of_each
 from gateway.stream.catchup import History
 from gateway.stream.channels import Channel
 from gateway.stream.cursor import Positions
@@ -23,14 +24,10 @@ from schemas.columns import arrow_schema
 
 STORE_GROUP = "store"
 NEWEST = 100
-MOST_ROWS = 2_000
 MOST_WINDOWS = (
     400  # of days, weeks and months; half as many of minutes. Clients often take at most 1 MiB a message.
 )
 SHARED_FOR_S = 1.0
-
-NEWEST_OF_EACH = {"signals": ("symbol",), "positions": ("account", "symbol"), "performance": ("account",)}
-"""Table: the columns of which the newest row each is the state."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +96,10 @@ class Snapshots:
                 " where group_name = %s and topic = %s and topic_id = %s",
                 [STORE_GROUP, name, topic_id],
             ).fetchall()
-            rows = (_newest_of_each if table in NEWEST_OF_EACH else _newest)(connection, channel, table)
+            if table in KEYS:
+                rows = newest_of_each(connection, channel.topic, channel.value)
+            else:
+                rows = _newest(connection, channel, table)
         return {row["partition"]: row["next_offset"] for row in offsets}, rows
 
     def _read_windows(self, account: str | None) -> list[DictRow]:
@@ -112,7 +112,7 @@ class Snapshots:
             "(select {columns} from statistics where kind = 'MINUTE' and ({everyone} or account = {account})"
             " order by start_at desc limit {half}) order by start_at"
         ).format(
-            columns=_columns(names),
+            columns=columns(names),
             everyone=sql.Literal(account is None),
             account=sql.Literal(account or ""),
             most=sql.Literal(MOST_WINDOWS),
@@ -128,54 +128,12 @@ def _newest(connection: Connection[DictRow], channel: Channel, table: str) -> li
     )
     rows = connection.execute(
         query.format(
-            columns=_columns(arrow_schema(channel.topic.event).names),
+            columns=columns(arrow_schema(channel.topic.event).names),
             table=sql.Identifier(table),
-            narrowed=_narrowed(channel),
+            narrowed=narrowed(channel.topic, channel.value),
             time=sql.Identifier(channel.topic.time),
             most=sql.Literal(NEWEST),
         )
     ).fetchall()
     rows.reverse()
     return rows
-
-
-def _newest_of_each(connection: Connection[DictRow], channel: Channel, table: str) -> list[DictRow]:
-    """The newest row of each key; hops from key to key in the index instead of reading the whole table."""
-    keys = NEWEST_OF_EACH[table]
-    query = sql.SQL(
-        "with recursive keys as ("
-        " (select {keys} from {table} where {narrowed} order by {keys} limit 1)"
-        " union all"
-        " select following.* from keys, lateral ("
-        "  select {of_rows} from {table} as r where ({of_rows}) > ({of_keys}) and {narrowed}"
-        "  order by {of_rows} limit 1) as following"
-        ") select newest.* from keys, lateral ("
-        " select {columns} from {table} as r where ({of_rows}) = ({of_keys})"
-        " order by {time} desc, producer desc, sequence desc limit 1) as newest"
-        "{open} order by {time}, event_id limit {most}"
-    )
-    return connection.execute(
-        query.format(
-            keys=_columns(keys),
-            of_rows=_columns(keys, "r"),
-            of_keys=_columns(keys, "keys"),
-            table=sql.Identifier(table),
-            narrowed=_narrowed(channel),
-            columns=_columns(arrow_schema(channel.topic.event).names),
-            time=sql.Identifier(channel.topic.time),
-            open=sql.SQL(" where quantity <> 0" if table == "positions" else ""),
-            most=sql.Literal(MOST_ROWS),
-        )
-    ).fetchall()
-
-
-def _columns(names: Sequence[str], table: str | None = None) -> sql.Composed:
-    return sql.SQL(", ").join(
-        [sql.Identifier(table, name) if table else sql.Identifier(name) for name in names]
-    )
-
-
-def _narrowed(channel: Channel) -> sql.Composable:
-    if channel.value is None or channel.topic.filter is None:
-        return sql.SQL("true")
-    return sql.SQL("{} = {}").format(sql.Identifier(channel.topic.filter), sql.Literal(channel.value))

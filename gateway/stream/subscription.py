@@ -103,7 +103,8 @@ class Subscription:
 
     async def _catch_up(self, log: Log, positions: Positions) -> None:
         """Offer everything from ``positions`` on, then listen. The last step is one without an await: no message can
-        come between what is replayed and what is live."""
+        come between what is replayed and what is live.
+        """
         reader = Reader(self._channel)
         while not log.retired.is_set():
             await self._client.room()

@@ -262,5 +262,7 @@ def _process(pid: int) -> _Process | None:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):
         return None
-    fields = stat.rpartition(")")[2].split()  # the name before may hold spaces; state is field 3 of proc(5)
-    return _Process(started=fields[19], zombie=fields[0] in "ZX")
+    # The name before may hold spaces. What is left begins with field 3 of proc(5), the state; 20 is the
+    # number of threads: the first may be a zombie while others still run and hold the port.
+    fields = stat.rpartition(")")[2].split()
+    return _Process(started=fields[19], zombie=fields[0] in "ZX" and int(fields[17]) <= 1)

@@ -42,7 +42,7 @@ def _engine_socket() -> str | None:
 
 
 def _listens(path: str) -> bool:
-    """Asked before the Docker client is, which leaves a socket open when it is refused: a warning in tests."""
+    """Asked before the Docker client is, which leaves a socket open when refused: a warning in tests."""
     with socket.socket(socket.AF_UNIX) as probe:
         try:
             probe.connect(path)

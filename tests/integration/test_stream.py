@@ -1,43 +1,23 @@
 """The WebSocket gateway on a real broker and a real database."""
 
 import asyncio
-import json
 import random
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterator
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
-from uuid import UUID
 
 import psycopg
 import pytest
-import uuid_utils
-from confluent_kafka import Message, Producer, TopicCollection
-from confluent_kafka.admin import AdminClient, OffsetSpec
-from psycopg import sql
-from pydantic import SecretStr
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed
+from confluent_kafka import TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from gateway.stream.cursor import Cursor, decode, encode, epoch_of
-from gateway.stream.server import run
-from schemas.codec import encode as to_avro
-from schemas.columns import arrow_schema, from_events
-from schemas.events import AggregateUpdated, EngineHeartbeat, Event, PositionUpdated, SignalGenerated, TradeExecuted
-from schemas.topics import topic_of_event
-from sentio import kafka as kafka_access
-from sentio import topics
-from sentio.config import StreamSettings
-from sentio.database import migrate
+from schemas.events import EngineHeartbeat, PositionUpdated, SignalGenerated
 from sentio.testing.servers import Kafka
+from tests.gateways import START, Platform, gateway, heard_ids, ids, make_platform, trade, trades
 
 pytestmark = pytest.mark.anyio
-
-DEADLINE_S = 20.0
-START = datetime(2025, 10, 10, 13, 30, tzinfo=UTC)
-SYMBOLS = ("TQQQ", "SQQQ", "SPY", "BRK.B")
 
 
 @pytest.fixture
@@ -45,220 +25,22 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-@dataclass(frozen=True)
-class Published:
-    event: Event
-    partition: int
-    offset: int
-
-    @property
-    def seq(self) -> str:
-        return f"{self.partition}:{self.offset}"
-
-
-@dataclass
-class Platform:
-    """Topics, tables, and stand-ins for the engine and the store."""
-
-    settings: StreamSettings
-    producer: Producer
-    sequence: int = 0
-
-    def topic(self, event: str) -> str:
-        return topic_of_event(event).full_name(self.settings.topic_prefix)
-
-    def make_topics(self) -> None:
-        topics.apply(self.settings, topics.plan(self.settings))
-
-    def numbered(self, events: Sequence[Event]) -> list[Event]:
-        """The events as a publisher sends them."""
-        made = []
-        for event in events:
-            fields = {name: getattr(event, name) for name in arrow_schema(type(event).__name__).names}
-            headers = {"event_id": uuid_utils.uuid7().bytes, "producer": "engine", "sequence": self.sequence}
-            made.append(type(event)(**{**fields, **headers}))
-            self.sequence += 1
-        return made
-
-    def send(self, events: Sequence[Event]) -> list[Published]:
-        """Publish events as they are; returns when the broker has them."""
-        placed: list[Published] = []
-        for event in events:
-            [value] = to_avro(type(event).__name__, from_events([event]))
-
-            def note(error: object, message: Message, event: Event = event) -> None:
-                assert error is None, error
-                placed.append(Published(event, message.partition() or 0, message.offset() or 0))
-
-            topic = topic_of_event(type(event).__name__)
-            self.producer.produce(
-                topic.full_name(self.settings.topic_prefix), value, topic.record_key(event), on_delivery=note
-            )
-            self.producer.poll(0)
-        assert self.producer.flush(DEADLINE_S) == 0
-        return placed
-
-    def publish(self, events: Sequence[Event]) -> list[Published]:
-        return self.send(self.numbered(events))
-
-    def store(self, published: Sequence[Published]) -> None:
-        """What the store does with messages: rows and offsets in one transaction."""
-        with psycopg.connect(self.settings.database.get_secret_value()) as connection:
-            for one in published:
-                name = type(one.event).__name__
-                topic = topic_of_event(name)
-                columns = arrow_schema(name).names
-                row = {column: getattr(one.event, column) for column in columns}
-                row["event_id"] = UUID(bytes=one.event.event_id)
-                connection.execute(
-                    sql.SQL("insert into {} ({}) values ({})").format(
-                        sql.Identifier(topic.table or ""),
-                        sql.SQL(", ").join(map(sql.Identifier, columns)),
-                        sql.SQL(", ").join(sql.Placeholder() * len(columns)),
-                    ),
-                    list(row.values()),
-                )
-                full_name = self.topic(name)
-                connection.execute(
-                    "insert into consumer_offsets (group_name, topic, partition, generation, next_offset, topic_id)"
-                    " values ('store', %s, %s, 1, %s, %s) on conflict (group_name, topic, partition) do update set"
-                    " next_offset = greatest(consumer_offsets.next_offset, excluded.next_offset)",
-                    [full_name, one.partition, one.offset + 1, self.topic_id(name)],
-                )
-
-    def topic_id(self, event: str) -> str:
-        name = self.topic(event)
-        return kafka_access.describe(self.settings.kafka, [name])[name].id
-
-
 @pytest.fixture
 def platform(kafka: Kafka, database: str) -> Iterator[Platform]:
-    settings = StreamSettings(
-        kafka=kafka.bootstrap,
-        topic_prefix=kafka.prefix,
-        partitions=3,
-        database=SecretStr(database),
-        stream_port=0,
-        stream_heartbeat_s=60,
-    )
-    migrate(settings.database)
-    made = Platform(settings, Producer(kafka_access.client(kafka.bootstrap) | {"linger.ms": 1}))
-    made.make_topics()
-    yield made
-    made.producer.flush(DEADLINE_S)
+    with make_platform(kafka.bootstrap, kafka.prefix, database) as made:
+        made.make_topics()
+        yield made
 
 
-@dataclass
-class Phone:
-    """A client that keeps what it heard."""
-
-    socket: ClientConnection
-    heard: list[dict[str, Any]] = field(default_factory=list)
-
-    async def say(self, **words: Any) -> None:
-        await self.socket.send(json.dumps(words))
-
-    async def subscribe(self, channel: str, cursor: str | None = None) -> None:
-        await self.say(id=1, op="subscribe", channels=[channel], **({"cursor": {channel: cursor}} if cursor else {}))
-
-    async def listen(self) -> dict[str, Any]:
-        async with asyncio.timeout(DEADLINE_S):
-            frame: dict[str, Any] = json.loads(await self.socket.recv())
-        self.heard.append(frame)
-        return frame
-
-    async def next(self, kind: str) -> dict[str, Any]:
-        """The next frame of a type; others before it are kept in ``heard``."""
-        while (frame := await self.listen())["type"] != kind:
-            pass
-        return frame
-
-    async def updates(self, count: int) -> list[dict[str, Any]]:
-        return [await self.next("update") for _ in range(count)]
-
-    async def close_code(self) -> tuple[int, str]:
-        """Listen until the gateway closes."""
-        try:
-            while True:
-                await self.listen()
-        except ConnectionClosed as closed:
-            assert closed.rcvd, "closed without a close frame"
-            return closed.rcvd.code, closed.rcvd.reason
-
-
-@dataclass
-class Gateway:
-    port: int
-    stop: asyncio.Event
-    task: asyncio.Task[None]
-
-    @asynccontextmanager
-    async def phone(self, **options: Any) -> AsyncIterator[Phone]:
-        async with connect(f"ws://127.0.0.1:{self.port}", max_size=None, **options) as socket:
-            phone = Phone(socket)
-            assert (await phone.listen())["type"] == "greeting"
-            yield phone
-
-    async def get(self, path: str) -> str:
-        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
-        writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
-        answer = (await reader.read()).decode()
-        writer.close()
-        await writer.wait_closed()
-        return answer.split(" ", 1)[1].split("\r\n", 1)[0] + " " + answer.rsplit("\r\n\r\n", 1)[-1].strip()
-
-    async def ready(self) -> None:
-        async with asyncio.timeout(DEADLINE_S):
-            while not (await self.get("/readyz")).startswith("200"):
-                await asyncio.sleep(0.02)
-
-
-@asynccontextmanager
-async def gateway(settings: StreamSettings, *, wait: bool = True) -> AsyncIterator[Gateway]:
-    stop = asyncio.Event()
-    listening = asyncio.get_running_loop().create_future()
-    task = asyncio.create_task(run(settings, stop, listening=listening))
-    try:
-        async with asyncio.timeout(DEADLINE_S):
-            running = Gateway(await listening, stop, task)
-        if wait:
-            await running.ready()
-        yield running
-    finally:
-        stop.set()
-        async with asyncio.timeout(DEADLINE_S):
-            await task
-
-
-def trade(number: int, symbol: str | None = None, reason: str = "test") -> TradeExecuted:
-    return TradeExecuted(
-        account="paper-2025-10-10",
-        strategy="rotation",
-        symbol=symbol or SYMBOLS[number % len(SYMBOLS)],
-        action="ENTRY",
-        side="BUY",
-        quantity=Decimal(number + 1),
-        price=Decimal("101.2500000001"),
-        fees=Decimal(0),
-        reason=reason,
-        executed_at=START + timedelta(seconds=number),
-    )
-
-
-def trades(count: int, first: int = 0) -> list[TradeExecuted]:
-    return [trade(number) for number in range(first, first + count)]
-
-
-def ids(published: Sequence[Published]) -> list[str]:
-    return [str(UUID(bytes=one.event.event_id)) for one in published]
-
-
-def heard_ids(frames: Sequence[dict[str, Any]]) -> list[str]:
-    return [frame["data"]["event_id"] for frame in frames]
-
-
-async def off_loop(work: Any, *arguments: Any) -> Any:
-    return await asyncio.to_thread(work, *arguments)
+def partition_order(frames: list[dict[str, Any]]) -> bool:
+    """Whether each partition's messages are in order, and each names the one before it."""
+    last: dict[int, int] = {}
+    for frame in frames:
+        partition, offset = map(int, frame["seq"].split(":"))
+        if partition in last and frame["prev"] != f"{partition}:{last[partition]}":
+            return False
+        last[partition] = offset
+    return True
 
 
 async def test_snapshot_and_updates_together_are_every_trade_once(platform: Platform) -> None:
@@ -270,12 +52,295 @@ async def test_snapshot_and_updates_together_are_every_trade_once(platform: Plat
         snapshot = await phone.next("snapshot")
         assert {row["event_id"] for row in snapshot["data"]} == set(ids(first))
         missed = await phone.updates(10)
-        third = await off_loop(platform.publish, trades(10, 30))
+        third = await asyncio.to_thread(platform.publish, trades(10, 30))
         live = await phone.updates(10)
         assert sorted(heard_ids(missed + live)) == sorted(ids(second + third))
+        assert partition_order(missed + live)
         data = next(frame["data"] for frame in live if frame["data"]["sequence"] == 35)
         assert data["quantity"] == "36"
         assert data["price"] == "101.2500000001"
         assert data["fees"] == "0"
         assert data["realized_pnl"] is None
         assert data["executed_at"] == "2025-10-10T13:30:35.000000Z"
+
+
+async def test_cursor_of_any_update_brings_exactly_what_followed(platform: Platform) -> None:
+    """From memory and from the log: the ring is smaller than what was published."""
+    settings = platform.settings.model_copy(update={"stream_ring": 100})
+    async with gateway(settings) as running:
+        async with running.phone() as phone:
+            await phone.subscribe("trades")
+            await phone.next("snapshot")
+            published = await asyncio.to_thread(platform.publish, trades(400))
+            heard = await phone.updates(400)
+        assert sorted(heard_ids(heard)) == sorted(ids(published))
+        for cut in random.Random(7).sample(range(400), 12):
+            async with running.phone() as phone:
+                await phone.subscribe("trades", heard[cut]["cursor"])
+                rest = await phone.updates(399 - cut)
+                assert sorted(heard_ids(rest)) == sorted(heard_ids(heard[cut + 1 :]))
+                assert partition_order(rest)
+                await phone.nothing_more()
+
+
+async def test_cursors_taken_while_catching_up_are_exact_too(platform: Platform) -> None:
+    published = platform.publish(trades(60))
+    async with gateway(platform.settings) as running:
+        async with running.phone() as phone:
+            await phone.subscribe("trades")
+            heard = await phone.updates(60)
+        for cut in (0, 17, 42, 58):
+            async with running.phone() as phone:
+                await phone.subscribe("trades", heard[cut]["cursor"])
+                rest = await phone.updates(59 - cut)
+                assert sorted(heard_ids(heard[: cut + 1] + rest)) == sorted(ids(published))
+                await phone.nothing_more()
+
+
+async def test_cursors_are_good_after_a_restart_of_the_gateway(platform: Platform) -> None:
+    async with gateway(platform.settings) as running, running.phone() as phone:
+        await phone.subscribe("trades")
+        await phone.next("snapshot")
+        await asyncio.to_thread(platform.publish, trades(5))
+        cursor = (await phone.updates(5))[-1]["cursor"]
+    missed = await asyncio.to_thread(platform.publish, trades(7, 5))
+    async with gateway(platform.settings) as running, running.phone() as phone:
+        await phone.subscribe("trades", cursor)
+        assert sorted(heard_ids(await phone.updates(7))) == sorted(ids(missed))
+        await phone.nothing_more()
+
+
+async def test_cursor_ahead_of_this_gateway_neither_repeats_nor_loses(platform: Platform) -> None:
+    """The snapshot of a store that is further than a feed that still reads the past."""
+    published = platform.publish(trades(50))
+    platform.store(published)
+    async with gateway(platform.settings, wait=False) as running, running.phone() as phone:
+        await phone.subscribe("trades")
+        assert len((await phone.next("snapshot"))["data"]) == 50
+        later = await asyncio.to_thread(platform.publish, trades(5, 50))
+        assert sorted(heard_ids(await phone.updates(5))) == sorted(ids(later))
+        await phone.nothing_more()
+
+
+async def test_switch_to_live_loses_nothing_while_the_engine_publishes(platform: Platform) -> None:
+    settings = platform.settings.model_copy(update={"stream_ring": 200})
+    first = platform.publish(trades(300))
+    platform.store(first[:250])
+    async with gateway(settings) as running:
+        engine = asyncio.create_task(
+            asyncio.to_thread(lambda: [platform.publish(trades(10)) for _ in range(200)])
+        )
+
+        async def watch() -> list[str]:
+            async with running.phone() as phone:
+                await phone.subscribe("trades")
+                cursor = (await phone.next("snapshot"))["cursor"]
+                stored = sum(decode(cursor).offsets)
+                frames = await phone.updates(2300 - stored)
+                assert partition_order(frames)
+                return heard_ids(frames)
+
+        phones = []
+        while not engine.done():
+            phones.append(asyncio.create_task(watch()))
+            await asyncio.wait([engine], timeout=0.2)
+        published = ids([*first[250:], *(one for batch in await engine for one in batch)])
+        assert len(phones) > 1
+        for phone in phones:
+            assert sorted(await phone) == sorted(published)
+
+
+async def test_narrowed_channels_hear_their_value_only(platform: Platform) -> None:
+    async with gateway(platform.settings) as running, running.phone() as phone:
+        await phone.say(id="a", op="subscribe", channels=["trades.BRK.B", "trades.SPY"])
+        await phone.next("snapshot")
+        await phone.next("snapshot")
+        await asyncio.to_thread(platform.publish, trades(12))
+        frames = await phone.updates(6)
+        for symbol in ("BRK.B", "SPY"):
+            of_symbol = [frame for frame in frames if frame["channel"] == f"trades.{symbol}"]
+            assert [frame["data"]["symbol"] for frame in of_symbol] == [symbol] * 3
+            assert partition_order(of_symbol)
+        await phone.nothing_more()
+        await phone.say(op="unsubscribe", channels=["trades.SPY"])
+        await phone.next("ack")
+        await asyncio.to_thread(platform.publish, trades(4))
+        assert (await phone.next("update"))["data"]["symbol"] == "BRK.B"
+        await phone.nothing_more()
+
+
+async def test_repeats_and_undecodable_messages_are_left_out(platform: Platform) -> None:
+    async with gateway(platform.settings) as running, running.phone() as phone:
+        await phone.subscribe("trades")
+        await phone.next("snapshot")
+        events = platform.numbered([trade(0), trade(4), trade(8)])  # one symbol, one partition
+        await asyncio.to_thread(platform.send, events[:2])
+        platform.producer.produce(platform.topic("TradeExecuted"), b"\0garbage", b"TQQQ")
+        await asyncio.to_thread(platform.send, [events[0], events[1], events[2]])
+        frames = await phone.updates(3)
+        assert [frame["data"]["sequence"] for frame in frames] == [0, 1, 2]
+        assert partition_order(frames)
+        await phone.nothing_more()
+
+
+@pytest.mark.parametrize("failure", ["malformed", "foreign", "expired", "beyond"])
+async def test_cursor_that_cannot_be_resumed_is_answered_with_a_snapshot(
+    platform: Platform, failure: str
+) -> None:
+    published = platform.publish(trades(20))
+    platform.store(published)
+    epoch = epoch_of(platform.topic_id("TradeExecuted"))
+    cursor = {
+        "malformed": "bm9uc2Vuc2U",
+        "foreign": encode(Cursor(epoch_of("another"), (0, 0, 0))),
+        "expired": encode(Cursor(epoch, (0, 0, 0))),
+        "beyond": encode(Cursor(epoch, (1_000, 0, 0))),
+    }[failure]
+    if failure == "expired":
+        admin = AdminClient({"bootstrap.servers": platform.settings.kafka})
+        cut = TopicPartition(platform.topic("TradeExecuted"), published[0].partition, 2)
+        [future] = admin.delete_records([cut]).values()
+        future.result(10)
+    async with gateway(platform.settings) as running, running.phone() as phone:
+        await phone.subscribe("trades", cursor)
+        refused = await phone.next("resume_failed")
+        assert refused["channel"] == "trades"
+        assert refused["reason"] == ("foreign" if failure == "beyond" else failure)
+        assert {row["event_id"] for row in (await phone.next("snapshot"))["data"]} == set(ids(published))
+        await phone.nothing_more()
+
+
+async def test_bad_requests_are_answered_with_a_code_and_ten_in_a_row_are_enough(platform: Platform) -> None:
+    async with gateway(platform.settings) as running, running.phone() as phone:
+        requests = {
+            "{": "bad_json",
+            "[1]": "bad_request",
+            "[" * 60_000: "bad_json",
+            '{"id":1.5,"op":"ping"}': "bad_request",
+            '{"op":"dance"}': "unknown_op",
+            '{"op":"subscribe"}': "bad_request",
+            '{"id":7,"op":"subscribe","channels":["trade"]}': "unknown_channel",
+            '{"op":"subscribe","channels":["trades.\\u0000"]}': "unknown_channel",
+            '{"op":"subscribe","channels":["trades"],"cursor":{"signals":"x"}}': "bad_request",
+        }
+        for text, code in requests.items():
+            await phone.socket.send(text)
+            error = await phone.next("error")
+            assert error["code"] == code, text[:80]
+        assert phone.heard[-3]["id"] == 7
+        await phone.say(id=2, op="ping")
+        assert (await phone.next("pong"))["id"] == 2
+        for _ in range(10):
+            await phone.socket.send(" " * 70_000)
+            assert (await phone.next("error"))["code"] == "too_large"
+        assert (await phone.close_code())[0] == 4400
+
+
+async def test_absurdly_large_request_is_closed(platform: Platform) -> None:
+    async with gateway(platform.settings) as running, running.phone() as phone:
+        await phone.socket.send(" " * (1 << 20) + " ")
+        assert (await phone.close_code())[0] == 1009
+
+
+async def test_slow_client_is_closed_and_may_come_back_with_its_cursor(platform: Platform) -> None:
+    settings = platform.settings.model_copy(update={"stream_queue": 50})
+    bulky = [trade(number, reason="x" * 20_000) for number in range(1_500)]
+    async with gateway(settings) as running, running.phone() as quick:
+        async with running.phone(max_queue=1) as slow:
+            for phone in (slow, quick):
+                await phone.subscribe("trades")
+                await phone.next("snapshot")
+            published = asyncio.create_task(asyncio.to_thread(platform.publish, bulky))
+            heard = await quick.updates(1_500)  # while the slow one reads nothing
+            code, reason = await slow.close_code()
+            assert code == 4508
+            assert "cursor" in reason
+        updates = [frame for frame in slow.heard if frame["type"] == "update"]
+        assert len(updates) < 1_500
+        assert sorted(heard_ids(heard)) == sorted(ids(await published))
+        async with running.phone() as again:
+            await again.subscribe("trades", updates[-1]["cursor"])
+            rest = await again.updates(1_500 - len(updates))
+            assert sorted(heard_ids(updates + rest)) == sorted(heard_ids(heard))
+
+
+async def test_snapshots_of_state_show_the_newest_of_each(platform: Platform) -> None:
+    def position(account: str, symbol: str, quantity: int, minute: int) -> PositionUpdated:
+        amounts = dict.fromkeys(("average_entry", "mark", "unrealized_pnl", "realized_pnl"), Decimal(1))
+        at = START + timedelta(minutes=minute)
+        return PositionUpdated(
+            account=account, symbol=symbol, quantity=Decimal(quantity), updated_at=at, **amounts
+        )
+
+    def signal(symbol: str, bar: int, probability: float) -> SignalGenerated:
+        return SignalGenerated(
+            symbol=symbol,
+            direction="LONG",
+            probability=probability,
+            confidence=0.5,
+            bar_id=bar,
+            generated_at=START + timedelta(minutes=bar),
+        )
+
+    positions = [position("a", "SPY", 5, 0), position("a", "TQQQ", 2, 0), position("b", "SPY", -1, 0)]
+    closed = [position("a", "SPY", 0, 1), position("b", "SPY", 7, 1)]
+    platform.store(platform.publish(positions + closed))
+    platform.store(platform.publish([signal("SPY", 1, 0.25), signal("TQQQ", 2, 0.5), signal("SPY", 3, 0.75)]))
+    async with gateway(platform.settings) as running, running.phone() as phone:
+        await phone.subscribe("positions")
+        held = {
+            (row["account"], row["symbol"]): row["quantity"] for row in (await phone.next("snapshot"))["data"]
+        }
+        assert held == {("a", "TQQQ"): "2", ("b", "SPY"): "7"}
+        await phone.subscribe("positions.b")
+        assert [row["account"] for row in (await phone.next("snapshot"))["data"]] == ["b"]
+        await phone.subscribe("signals")
+        newest = {row["symbol"]: row["probability"] for row in (await phone.next("snapshot"))["data"]}
+        assert newest == {"SPY": 0.75, "TQQQ": 0.5}
+        await asyncio.to_thread(platform.publish, [signal("SPY", 4, 0.5)])
+        assert (await phone.next("update"))["data"]["direction"] == "LONG"
+
+
+async def test_aggregates_show_the_statistics_and_engine_the_newest_beat(platform: Platform) -> None:
+    with psycopg.connect(platform.settings.database.get_secret_value()) as connection:
+        connection.execute(
+            "insert into windows (account, strategy, symbol, kind, start_at, revision, trades, wins, realized_pnl)"
+            " values ('a', '*', '*', 'DAY', '2025-10-10 04:00Z', 3, 4, 1, 12.5), ('b', '*', '*', 'MINUTE',"
+            " '2025-10-10 13:30Z', 1, 0, 0, 0)"
+        )
+    beats = [
+        EngineHeartbeat(engine="sentio", version="1", mode="mock", state=state, beat_at=START)
+        for state in ("starting", "running")
+    ]
+    platform.publish(beats)
+    async with gateway(platform.settings) as running, running.phone() as phone:
+        await phone.subscribe("aggregates")
+        rows = (await phone.next("snapshot"))["data"]
+        assert [(row["account"], row["kind"], row["revision"], row["win_rate"]) for row in rows] == [
+            ("a", "DAY", 3, "0.25"),
+            ("b", "MINUTE", 1, None),
+        ]
+        await phone.subscribe("aggregates.a")
+        assert len((await phone.next("snapshot"))["data"]) == 1
+        await phone.subscribe("engine")
+        assert [row["state"] for row in (await phone.next("snapshot"))["data"]] == ["running"]
+
+
+async def test_heartbeat_says_where_each_live_channel_stands(platform: Platform) -> None:
+    settings = platform.settings.model_copy(update={"stream_heartbeat_s": 0.05})
+    async with gateway(settings) as running, running.phone() as phone:
+        await phone.subscribe("trades.SPY")
+        await phone.next("snapshot")
+        others = [trade(number, symbol="TQQQ") for number in range(3)]
+        await asyncio.to_thread(platform.publish, others)
+        while (
+            sum(
+                decode(
+                    (await phone.next("heartbeat"))["cursors"].get(
+                        "trades.SPY", encode(Cursor(b"12345678", ()))
+                    )
+                ).offsets
+            )
+            < 3
+        ):
+            pass

@@ -1,0 +1,61 @@
+"""The state that a table of events tells: the newest row of each symbol, account, or position."""
+
+from collections.abc import Sequence
+
+from psycopg import Connection, sql
+from psycopg.rows import DictRow
+
+from schemas.columns import arrow_schema
+from schemas.topics import Topic
+
+MOST_ROWS = 2_000
+
+KEYS = {"signals": ("symbol",), "positions": ("account", "symbol"), "performance": ("account",)}
+"""Table: the columns of which the newest row each is the state."""
+
+
+def newest_of_each(connection: Connection[DictRow], topic: Topic, value: str | None) -> list[DictRow]:
+    """At most `MOST_ROWS` rows, oldest first; positions without what is closed. ``value`` narrows the topic's filter.
+
+    Hops from key to key in the index instead of reading the whole table.
+    """
+    table = topic.table or ""
+    keys = KEYS[table]
+    query = sql.SQL(
+        "with recursive keys as ("
+        " (select {keys} from {table} where {narrowed} order by {keys} limit 1)"
+        " union all"
+        " select following.* from keys, lateral ("
+        "  select {of_rows} from {table} as r where ({of_rows}) > ({of_keys}) and {narrowed}"
+        "  order by {of_rows} limit 1) as following"
+        ") select newest.* from keys, lateral ("
+        " select {columns} from {table} as r where ({of_rows}) = ({of_keys})"
+        " order by {time} desc, producer desc, sequence desc limit 1) as newest"
+        "{open} order by {time}, event_id limit {most}"
+    )
+    return connection.execute(
+        query.format(
+            keys=columns(keys),
+            of_rows=columns(keys, "r"),
+            of_keys=columns(keys, "keys"),
+            table=sql.Identifier(table),
+            narrowed=narrowed(topic, value),
+            columns=columns(arrow_schema(topic.event).names),
+            time=sql.Identifier(topic.time),
+            open=sql.SQL(" where quantity <> 0" if table == "positions" else ""),
+            most=sql.Literal(MOST_ROWS),
+        )
+    ).fetchall()
+
+
+def columns(names: Sequence[str], table: str | None = None) -> sql.Composed:
+    return sql.SQL(", ").join(
+        [sql.Identifier(table, name) if table else sql.Identifier(name) for name in names]
+    )
+
+
+def narrowed(topic: Topic, value: str | None) -> sql.Composable:
+    """The condition that the topic's filter field has this value; none: every row."""
+    if value is None or topic.filter is None:
+        return sql.SQL("true")
+    return sql.SQL("{} = {}").format(sql.Identifier(topic.filter), sql.Literal(value))

@@ -1,0 +1,156 @@
+"""The REST API: history and statistics from the database, read only."""
+
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import date, datetime
+from typing import Annotated, Any, Literal
+
+import uvicorn
+from fastapi import APIRouter, FastAPI, Query, Request, Response
+from starlette.exceptions import HTTPException
+
+from gateway.database import Pool, pool
+from gateway.rest import problems, queries
+from gateway.rest.caching import answer
+from gateway.rest.models import Health, Positions, Signals, StatisticPage, TradePage
+from sentio import log
+from sentio.config import RestSettings
+
+CONNECTIONS = 10
+END_S = 5
+PAST_DAY_S = 60  # what a client may keep unasked of a day that is over; late events still come
+
+Day = Annotated[date, Query(ge=date(1970, 1, 1), le=date(2199, 12, 31), examples=["2025-10-10"])]
+Name = Annotated[str, Query(min_length=1, max_length=128, pattern=r"^[^\x00-\x1f]+$")]
+From = Annotated[
+    date, Query(alias="from", ge=date(1970, 1, 1), le=date(2199, 12, 31), description="First day")
+]
+To = Annotated[date, Query(ge=date(1970, 1, 1), le=date(2199, 12, 31), description="Last day, inclusive")]
+Limit = Annotated[int, Query(ge=1, le=1_000)]
+Cursor = Annotated[str, Query(max_length=2_000, description="`next_cursor` of the page before")]
+
+api = APIRouter(prefix="/api/v1", responses=problems.RESPONSES)
+health = APIRouter(tags=["health"])
+
+
+def create_app(settings: RestSettings) -> FastAPI:
+    """The application; its connections open and close with its lifespan."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        with pool(settings.database, name="sentio-rest", size=CONNECTIONS) as connections:
+            app.state.connections = connections
+            yield
+
+    app = FastAPI(
+        title="Sentio Stream",
+        version="1",
+        summary="History and statistics of what the trading engine did",
+        lifespan=lifespan,
+    )
+    app.include_router(api)
+    app.include_router(health)
+    problems.install(app)
+    return app
+
+
+def main(settings: RestSettings) -> None:
+    """Serve until SIGTERM or SIGINT."""
+    log.configure(settings.log_level, process="rest")
+    bound = socket.create_server((settings.rest_host, settings.rest_port))
+    config = uvicorn.Config(
+        create_app(settings), log_config=None, access_log=False, timeout_graceful_shutdown=END_S
+    )
+    log.get().info("listening", address=f"http://{settings.rest_host}:{bound.getsockname()[1]}")
+    uvicorn.Server(config).run(sockets=[bound])
+
+
+def _connections(request: Request) -> Pool:
+    connections: Pool = request.app.state.connections
+    return connections
+
+
+def _today() -> date:
+    return datetime.now(queries.NEW_YORK).date()
+
+
+@api.get("/trades/history", response_model=TradePage, tags=["trades"])
+def trades_history(
+    request: Request,
+    date: Annotated[Day | None, Query(description="New York trading day; without it all days")] = None,
+    symbol: Name | None = None,
+    account: Name | None = None,
+    limit: Limit = 100,
+    cursor: Cursor | None = None,
+) -> Response:
+    """Fills, oldest first."""
+    query = {"date": date, "symbol": symbol, "account": account}
+    page = queries.trades(_connections(request), query, limit=limit, cursor=cursor)
+    return answer(request, page, max_age_s=PAST_DAY_S if date and date < _today() else 0)
+
+
+@api.get("/performance/daily", response_model=StatisticPage, tags=["performance"])
+def performance_daily(
+    request: Request,
+    account: Name | None = None,
+    first: From | None = None,
+    to: To | None = None,
+    limit: Limit = 1_000,
+    cursor: Cursor | None = None,
+) -> Response:
+    """Each trading day of whole accounts, oldest first."""
+    query = {"account": account, "strategy": "*", "symbol": "*", **_days(first, to)}
+    return answer(
+        request, queries.statistics(_connections(request), "DAY", query, limit=limit, cursor=cursor)
+    )
+
+
+@api.get("/statistics/{kind}", response_model=StatisticPage, tags=["performance"])
+def statistics(
+    request: Request,
+    kind: Literal["day", "week", "month"],
+    account: Name | None = None,
+    strategy: Annotated[Name | None, Query(description="`*`: all of the account")] = None,
+    symbol: Annotated[Name | None, Query(description="`*`: all of the account")] = None,
+    first: From | None = None,
+    to: To | None = None,
+    limit: Limit = 1_000,
+    cursor: Cursor | None = None,
+) -> Response:
+    """Windows of a length whose first day is between `from` and `to`, oldest first."""
+    query = {"account": account, "strategy": strategy, "symbol": symbol, **_days(first, to)}
+    of_kind: dict[str, queries.Kind] = {"day": "DAY", "week": "WEEK", "month": "MONTH"}
+    page = queries.statistics(_connections(request), of_kind[kind], query, limit=limit, cursor=cursor)
+    return answer(request, page)
+
+
+@api.get("/signals/current", response_model=Signals, tags=["signals"])
+def signals_current(request: Request) -> Response:
+    """The newest signal of each symbol."""
+    return answer(request, queries.current_signals(_connections(request)))
+
+
+@api.get("/positions/current", response_model=Positions, tags=["positions"])
+def positions_current(request: Request, account: Name | None = None) -> Response:
+    """What is held."""
+    return answer(request, queries.current_positions(_connections(request), account))
+
+
+@health.get("/livez")
+def livez() -> Health:
+    """The process answers."""
+    return Health(status="ok")
+
+
+@health.get("/readyz", responses=problems.RESPONSES)
+def readyz(request: Request) -> Health:
+    """The database answers too."""
+    queries.answers(_connections(request))
+    return Health(status="ok")
+
+
+def _days(first: date | None, last: date | None) -> dict[str, Any]:
+    if first and last and first > last:
+        raise HTTPException(400, f"from: {first} is after to: {last}")
+    return {"from": first, "to": last}

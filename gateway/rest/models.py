@@ -1,0 +1,139 @@
+"""What the REST API answers. Amounts are decimal strings, times RFC 3339 in UTC."""
+
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Annotated, Literal
+from uuid import UUID
+
+from pydantic import BaseModel, Field, PlainSerializer, WithJsonSchema
+
+from gateway.wire import decimal_text, time_text
+
+Amount = Annotated[
+    Decimal,
+    PlainSerializer(decimal_text, return_type=str),
+    WithJsonSchema({"type": "string", "format": "decimal", "examples": ["101.25"]}),
+]
+Instant = Annotated[
+    datetime,
+    PlainSerializer(time_text, return_type=str),
+    WithJsonSchema({"type": "string", "format": "date-time", "examples": ["2025-10-10T13:31:00.000000Z"]}),
+]
+
+
+class Event(BaseModel):
+    event_id: UUID
+    producer: str
+    sequence: int
+
+
+class Trade(Event):
+    """One fill."""
+
+    account: str
+    strategy: str
+    symbol: str
+    action: Literal["ENTRY", "EXIT"]
+    side: Literal["BUY", "SELL"]
+    quantity: Amount
+    price: Amount
+    realized_pnl: Amount | None = Field(
+        description="After all costs; null unless the fill closes a round trip."
+    )
+    fees: Amount
+    reason: str
+    order_id: str | None
+    executed_at: Instant
+
+
+class Signal(Event):
+    """A symbol's newest signal."""
+
+    symbol: str
+    direction: Literal["NEUTRAL", "LONG", "SHORT"]
+    probability: float
+    confidence: float
+    bar_id: int
+    generated_at: Instant
+
+
+class Position(Event):
+    """A position that is held."""
+
+    account: str
+    symbol: str
+    quantity: Amount = Field(description="Signed: below zero is short.")
+    average_entry: Amount
+    mark: Amount
+    unrealized_pnl: Amount
+    realized_pnl: Amount
+    updated_at: Instant
+
+
+class Statistic(BaseModel):
+    """One window of statistics; `*` stands for all strategies or symbols of the account."""
+
+    date: date = Field(description="First New York trading day of the window.")
+    account: str
+    strategy: str
+    symbol: str
+    kind: Literal["DAY", "WEEK", "MONTH"]
+    start_at: Instant
+    revision: int = Field(description="Counts the changes of this window.")
+    updated_at: Instant
+    fills: int
+    trades: int = Field(description="Round trips closed.")
+    wins: int
+    losses: int
+    volume: Amount
+    notional: Amount
+    fees: Amount
+    realized_pnl: Amount
+    gross_profit: Amount
+    gross_loss: Amount
+    win_rate: Amount | None
+    average_win: Amount | None
+    average_loss: Amount | None
+    profit_factor: Amount | None = Field(description="Null without losses.")
+    equity_open: Amount | None
+    equity_high: Amount | None
+    equity_low: Amount | None
+    equity_close: Amount | None
+    equity_return: Amount | None
+    max_drawdown: Amount | None
+
+
+class TradePage(BaseModel):
+    trades: list[Trade]
+    next_cursor: str | None = Field(
+        description="Give it back as `cursor` for the next page; null at the end."
+    )
+
+
+class StatisticPage(BaseModel):
+    statistics: list[Statistic]
+    next_cursor: str | None = Field(
+        description="Give it back as `cursor` for the next page; null at the end."
+    )
+
+
+class Signals(BaseModel):
+    signals: list[Signal]
+
+
+class Positions(BaseModel):
+    positions: list[Position]
+
+
+class Health(BaseModel):
+    status: Literal["ok"]
+
+
+class Problem(BaseModel):
+    """RFC 9457."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str

@@ -1,0 +1,85 @@
+"""The reconciliation as a person and as a program read it."""
+
+from decimal import Decimal
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from sentio.cli.demo.progress import percentile
+from sentio.cli.demo.reconcile import Report
+from sentio.cli.demo.viewer import Viewer
+
+_FIGURES = ("trades", "wins", "losses", "win_rate", "average_win", "average_loss", "profit_factor", "realized_pnl",
+            "equity_close", "max_drawdown")  # fmt: skip
+
+
+def as_document(report: Report, viewer: Viewer) -> dict[str, Any]:
+    """The document of `sentio demo --json`; money as strings, ratios as numbers."""
+    day = report.day
+    document = {
+        "published": report.published,
+        "stored": report.stored,
+        "delivered": report.delivered,
+        "trades": {"count": report.fills, "realized_pnl": _money(report.realized_pnl)},
+        "aggregates": {
+            "day": {
+                "trades": day.get("trades"),
+                "wins": day.get("wins"),
+                "losses": day.get("losses"),
+                "realized_pnl": _money(day.get("realized_pnl")),
+                "win_rate": _ratio(day.get("win_rate")),
+                "average_win": _money(day.get("average_win")),
+                "average_loss": _money(day.get("average_loss")),
+                "profit_factor": _ratio(day.get("profit_factor")),
+                "max_drawdown": _ratio(day.get("max_drawdown")),
+                "final_equity": _money(day.get("equity_close")),
+            }
+        },
+        "latency_ms": {name: _ms(percentile(viewer.latencies_ms, at)) for name, at in (("p50", 0.5), ("p99", 0.99))},
+        "consistent": not report.problems,
+    }
+    return document | ({"problems": report.problems} if report.problems else {})
+
+
+def as_table(report: Report, viewer: Viewer, source: str) -> None:
+    """Print the reconciliation."""
+    console = Console()
+    counts = Table("topic", "published", "stored", "delivered", title=f"reconciliation of {source}")
+    for column in counts.columns[1:]:
+        column.justify = "right"
+    for topic, published in report.published.items():
+        stored, delivered = report.stored.get(topic), report.delivered.get(topic)
+        counts.add_row(topic, f"{published:,}", _count(stored), _count(delivered))
+    console.print(counts)
+    figures = Table("the day's", "figure", title="statistics of the account")
+    figures.columns[1].justify = "right"
+    for name in _FIGURES:
+        figures.add_row(name.replace("_", " "), _text(report.day.get(name)))
+    console.print(figures)
+    p50, p99 = (_ms(percentile(viewer.latencies_ms, share)) for share in (0.5, 0.99))
+    console.print(f"publish() to client: p50 {p50} ms, p99 {p99} ms")
+    for problem in report.problems:
+        console.print(f"[red]differs[/red] {problem}", soft_wrap=True)
+    if not report.problems:
+        console.print("[green]consistent[/green]: source, log, tables and client agree")
+
+
+def _money(value: Decimal | None) -> str | None:
+    return None if value is None else f"{value:.6f}"
+
+
+def _ratio(value: Decimal | None) -> float | None:
+    return None if value is None else float(value)
+
+
+def _ms(value: float | None) -> float | None:
+    return None if value is None else round(value, 1)
+
+
+def _count(value: int | None) -> str:
+    return "-" if value is None else f"{value:,}"
+
+
+def _text(value: object) -> str:
+    return "-" if value is None else f"{value:,f}" if isinstance(value, Decimal) else f"{value:,}"

@@ -1,0 +1,65 @@
+"""`sentio run NAME`: one process of the platform, until SIGTERM."""
+
+import importlib
+import signal
+import threading
+import time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sentio.errors import SettingError
+
+if TYPE_CHECKING:
+    from consumers.consumer import Consumer
+
+CONSUMERS = {"store": "consumers.store.store:Store", "aggregates": "consumers.aggregates.aggregates:Aggregates"}
+GATEWAYS = {"stream": "gateway.stream.server:main", "rest": "gateway.rest.app:main"}
+
+STALLED_S = 60.0
+
+
+def run(
+    name: Annotated[
+        str, typer.Argument(help="store, aggregates, stream, rest, or module:Class of a consumer of yours.")
+    ],
+) -> None:
+    """Run one process of the platform until it is asked to stop (SIGTERM, Ctrl-C)."""
+    from sentio import log
+    from sentio.config import RestSettings, Settings, StreamSettings, load
+
+    log.configure(load(Settings).log_level, process=name)
+    if name in GATEWAYS:
+        kind = StreamSettings if name == "stream" else RestSettings
+        _load(GATEWAYS[name])(load(kind))  # type: ignore[operator] # a main(settings)
+    else:
+        _consume(CONSUMERS.get(name, name))
+
+
+def _consume(where: str) -> None:
+    from consumers.group import Group
+    from sentio import metrics
+    from sentio.config import ConsumerSettings, load
+
+    settings = load(ConsumerSettings)
+    kind: type[Consumer] = _load(where)  # type: ignore[assignment] # a consumer class, by the word of the caller
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    group = Group(kind(settings) if kind.owns_offsets else kind(), settings, stop=stop)  # type: ignore[call-arg]
+    if settings.metrics_port is not None:
+        metrics.serve(
+            settings.metrics_port,
+            live=lambda: time.monotonic() - group.turned_s < STALLED_S,
+            ready=lambda: group.ready,
+        )
+    group.run()
+
+
+def _load(where: str) -> object:
+    module, _, name = where.partition(":")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as failure:
+        names = ", ".join([*CONSUMERS, *GATEWAYS])
+        raise SettingError(f"run {where}: {failure}; it may be {names}, or module:Class") from failure
