@@ -54,7 +54,7 @@ class Consumer:
         """Let go of everything."""
 
 
-class Fenced(Exception):  # noqa: N818 - a fact, not a fault: others own these partitions now
+class Fenced(Exception):
     """Raised by `process`: these partitions have another owner, or stand elsewhere; nothing was written.
 
     ``moved`` are still ours but at another offset: the runner asks `assigned` again. ``gone`` belong to another

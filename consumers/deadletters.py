@@ -26,7 +26,7 @@ class DeadLetters:
         self.sent = 0
 
     def send(self, letters: Sequence[tuple[Message, str, str]]) -> None:
-        """Send (message, error type, reason) and wait until all are acknowledged; raises `Retryable` if they are not."""
+        """Send (message, error type, reason), wait until all are acknowledged; raises `Retryable` if they are not."""
         refused: list[str] = []
 
         def delivered(error: KafkaError | None, _: Message) -> None:
@@ -51,7 +51,9 @@ class DeadLetters:
         left = self._producer.flush(ACKNOWLEDGE_TIMEOUT_S)
         if left or refused:
             self._producer.purge()
-            raise Retryable(f"{left + len(refused)} dead letters not acknowledged: {', '.join(refused) or 'time is over'}")
+            raise Retryable(
+                f"{left + len(refused)} dead letters not acknowledged: {', '.join(refused) or 'time is over'}"
+            )
         self.sent += len(letters)
 
     def count(self, *, good: int, poison: int) -> None:
@@ -61,5 +63,5 @@ class DeadLetters:
         if poison and len(self._recent) >= WINDOW_MIN and sum(self._recent) * 2 > len(self._recent):
             raise Fatal(
                 f"{sum(self._recent)} of the last {len(self._recent)} records cannot be used by group {self._group}:"
-                f" that is a deployment's fault, not a record's; mend it, then start again (last reasons: in *{DEAD_SUFFIX})"
+                f" that is a deployment's fault, not a record's; mend it, then start again (reasons: in *{DEAD_SUFFIX})"
             )

@@ -10,8 +10,8 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 
 import pyarrow as pa
-from confluent_kafka import Consumer as KafkaConsumer
 from confluent_kafka import OFFSET_END, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer as KafkaConsumer
 
 from consumers.consumer import Consumer, Fenced
 from consumers.deadletters import DeadLetters
@@ -249,8 +249,10 @@ class Group:
         if not done:
             return
         try:
-            # For a consumer that owns its offsets this is for the lag tools only.
-            self._client.commit(offsets=done, asynchronous=self._consumer.owns_offsets)
+            if self._consumer.owns_offsets:  # for the lag tools only
+                self._client.commit(offsets=done, asynchronous=True)
+            else:
+                self._client.commit(offsets=done, asynchronous=False)
         except KafkaException as failure:
             self._say("commit", Retryable(failure.args[0].str()))
 
@@ -305,5 +307,5 @@ class Group:
         }
 
 
-class _Stopped(Exception):  # noqa: N818 - ends `run` while something was being retried
+class _Stopped(Exception):
     """Asked to stop while waiting."""

@@ -62,4 +62,3 @@ class DatabaseConsumer(Consumer):
     def close(self) -> None:
         if self._connection is not None:
             self._connection.close()
-

@@ -15,7 +15,7 @@ from sentio.database import CONNECT_TIMEOUT_S, first_line
 from sentio.errors import Retryable
 
 STATEMENT_TIMEOUT_MS = 5_000
-WAIT_S = 5.0  # for a connection of the pool
+WAIT_S = 2.0  # for a connection of the pool, also in an outage
 
 Pool = ConnectionPool[Connection[DictRow]]
 

@@ -49,9 +49,7 @@ def newest_of_each(connection: Connection[DictRow], topic: Topic, value: str | N
 
 
 def columns(names: Sequence[str], table: str | None = None) -> sql.Composed:
-    return sql.SQL(", ").join(
-        [sql.Identifier(table, name) if table else sql.Identifier(name) for name in names]
-    )
+    return sql.SQL(", ").join([sql.Identifier(table, name) if table else sql.Identifier(name) for name in names])
 
 
 def narrowed(topic: Topic, value: str | None) -> sql.Composable:

@@ -16,9 +16,7 @@ AHEAD = 20_000
 """Events in flight at which a play at full speed waits for the log: nothing is lost for being fast."""
 
 
-def play(
-    events: Iterable[Event], publisher: EventPublisher, *, speed: float | None, stop: threading.Event
-) -> None:
+def play(events: Iterable[Event], publisher: EventPublisher, *, speed: float | None, stop: threading.Event) -> None:
     """Publish ``events``, paced by their own times: ``speed`` 1 is real time, 60 a minute a second, None full speed.
 
     Returns when all are published or ``stop`` is set; raises what ``events`` raises, after what came before.

@@ -143,9 +143,7 @@ class EventPublisher:
             sender = self._sender.counts()
             failed = sender.failed + self._refused
             waiting = self._next - self._repeated - sender.acknowledged - failed
-            return Counters(
-                self._next, sender.acknowledged, waiting, failed, self._repeated, sender.spooled_bytes
-            )
+            return Counters(self._next, sender.acknowledged, waiting, failed, self._repeated, sender.spooled_bytes)
 
     def __enter__(self) -> Self:
         return self
@@ -184,7 +182,7 @@ class EventPublisher:
             if len(group) > 1:
                 return [record for queued in group for record in self._encode_group([queued])]
             self._sender.refuse(1)
-            log.get().error("an event cannot be encoded and is lost", event=event, cause=str(failure))
+            log.get().error("an event cannot be encoded and is lost", type=event, cause=str(failure))
             return []
         name = topic.full_name(self._prefix)
         return [

@@ -29,9 +29,7 @@ OPENING = time(9, 30)
 NONE = Decimal(0)
 
 
-def events(
-    path: Path, *, skip_bad: bool = False, on_bad: Callable[[str], None] | None = None
-) -> Iterator[Event]:
+def events(path: Path, *, skip_bad: bool = False, on_bad: Callable[[str], None] | None = None) -> Iterator[Event]:
     """The events of a results file by steps of the engine's clock: the bars of a step, its exits, its
     entries, the positions that they changed, and the account. Steps before the trading day have bars only.
 
@@ -130,9 +128,7 @@ def _bar(symbol: str, bar: Fields, before: datetime) -> PriceBar:
     )
 
 
-def _clock(
-    series: dict[str, list[PriceBar | LineError]], first: int, bars_per_day: int
-) -> dict[int, datetime]:
+def _clock(series: dict[str, list[PriceBar | LineError]], first: int, bars_per_day: int) -> dict[int, datetime]:
     """Time of each step from `first` on, told by a symbol that lacks no minute of the day."""
     for bars in series.values():
         day = [bar.minute_at for bar in bars[first:] if isinstance(bar, PriceBar)]
@@ -333,9 +329,7 @@ class _Account:
         """USD that the shares held are above what was paid; costs come with the exit."""
         if not self.shares[symbol]:
             return NONE
-        return amounts.EXACT.subtract(
-            amounts.product(self.marks[symbol], self.shares[symbol]), self.paid[symbol]
-        )
+        return amounts.EXACT.subtract(amounts.product(self.marks[symbol], self.shares[symbol]), self.paid[symbol])
 
 
 def _reason(what: str, step: int, bar_at: datetime) -> str:

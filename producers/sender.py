@@ -143,11 +143,7 @@ class KafkaSender:
         if lost := len(records[kept:]):
             self._failed += lost
             if self._once.due("lost"):
-                full = (
-                    "the spool (SENTIO_SPOOL_MAX_BYTES)"
-                    if self._spool
-                    else "memory, and SENTIO_SPOOL is unset"
-                )
+                full = "the spool (SENTIO_SPOOL_MAX_BYTES)" if self._spool else "memory, and SENTIO_SPOOL is unset"
                 log.get().error(f"events are lost: no room in {full}", lost=self._failed)
 
     def _produce(self, record: Record, place: Place | None) -> bool:

@@ -43,9 +43,7 @@ BUY_OR_SELL: Mapping[int, Literal["BUY", "SELL"]] = {1: "BUY", -1: "SELL"}
 SIGNS = {"LONG": 1, "SHORT": -1}
 
 
-def events(
-    folder: Path, *, skip_bad: bool = False, on_bad: Callable[[str], None] | None = None
-) -> Iterator[Event]:
+def events(folder: Path, *, skip_bad: bool = False, on_bad: Callable[[str], None] | None = None) -> Iterator[Event]:
     """The events of a recorded day, in engine time: per minute its signals and fills in the order of their
     files, the positions, then the account. The same files always give the same events in the same order.
 

@@ -55,9 +55,7 @@ LONGEST_MINUTES = 30
 NONE = Decimal(0)
 
 
-def events(
-    *, seed: int, day: date, minutes: int = 390, initial_capital: Decimal = Decimal(100_000)
-) -> Iterator[Event]:
+def events(*, seed: int, day: date, minutes: int = 390, initial_capital: Decimal = Decimal(100_000)) -> Iterator[Event]:
     """The events of `minutes` from 09:30 in New York: each minute its bars, signals, fills, positions, the
     account and a heartbeat. In the last minute everything is closed.
 
@@ -138,9 +136,7 @@ def _ticks(price: float) -> Decimal:
     return amounts.price(max(round(price * 100), 10) * TICK)
 
 
-def _trade(
-    book: "_Book", signals: list[SignalGenerated], at: datetime, *, last: bool
-) -> Iterator[TradeExecuted]:
+def _trade(book: "_Book", signals: list[SignalGenerated], at: datetime, *, last: bool) -> Iterator[TradeExecuted]:
     """Exits first, then entries by confidence while there is place."""
     for signal in signals:
         position = book.held.get(signal.symbol)

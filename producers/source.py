@@ -36,9 +36,7 @@ class Source:
     events: Callable[[], Iterator[Event]]
 
 
-def open_source(
-    path: Path | None, *, seed: int, skip_bad: bool, on_bad: Callable[[str], None] | None
-) -> Source:
+def open_source(path: Path | None, *, seed: int, skip_bad: bool, on_bad: Callable[[str], None] | None) -> Source:
     """The recorded session of a folder, the results of a file, or without a path the simulator of that seed.
 
     `skip_bad` is no part of the id: with it a source yields the same events and goes on behind a bad line.

@@ -210,9 +210,7 @@ class Spool:
             if not torn:
                 self.lost_bytes += len(data) - good
                 path.with_suffix(".damaged").write_bytes(data[good:])
-                log.get().error(
-                    "spool segment is damaged", file=str(path), at_byte=good, lost_bytes=len(data) - good
-                )
+                log.get().error("spool segment is damaged", file=str(path), at_byte=good, lost_bytes=len(data) - good)
             with path.open("r+b") as file:
                 file.truncate(good)
         return good
@@ -223,14 +221,12 @@ def _is_torn(data: bytes, at: int) -> bool:
     if at + _FRAME.size > len(data):
         return True
     (length, _) = _FRAME.unpack_from(data, at)
-    return at + _FRAME.size + length > len(data)
+    return bool(at + _FRAME.size + length > len(data))
 
 
 def _pack(record: Record) -> bytes:
     topic = record.topic.encode()
-    body = b"".join(
-        (_HEAD.pack(record.timestamp_ms, len(topic), len(record.key)), topic, record.key, record.value)
-    )
+    body = b"".join((_HEAD.pack(record.timestamp_ms, len(topic), len(record.key)), topic, record.key, record.value))
     return _FRAME.pack(len(body), zlib.crc32(body)) + body
 
 

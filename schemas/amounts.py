@@ -26,7 +26,7 @@ def money(value: Decimal | int | str) -> Decimal:
 
 
 def product(left: Decimal, right: Decimal) -> Decimal:
-    """left times right, not rounded."""
+    """Multiply without rounding."""
     return EXACT.multiply(left, right)
 
 

@@ -24,6 +24,7 @@ FRAME = struct.Struct(">bI")
 _FIRST_US = 0
 _LAST_US = 7_258_118_400_000_000 - 1
 
+
 @dataclass(frozen=True, slots=True)
 class Decoded:
     """What `decode` made of N messages: ``records`` has a row for each entry of ``kept``, in order."""
@@ -69,7 +70,7 @@ def encode(event: str, records: pa.RecordBatch) -> list[bytes]:
     return encoded
 
 
-class _Unusable(Exception):  # noqa: N818 - never leaves this file
+class _Unusable(Exception):
     """Why one message cannot be decoded."""
 
 
@@ -116,7 +117,7 @@ def _checks(event: str) -> tuple[tuple[str, Callable[[Any], str | None]], ...]:
     return tuple((column.name, partial(_reason, column.type, fields[column.name])) for column in arrow_schema(event))
 
 
-def _reason(kind: pa.DataType, field: dict[str, Any], value: Any) -> str | None:
+def _reason(kind: pa.DataType, field: dict[str, Any], value: Any) -> str | None:  # noqa: PLR0911 - a list of rules
     """Why this value of a column cannot be used, or None."""
     if pa.types.is_string(kind):
         return "holds a NUL character" if "\0" in value else None

@@ -23,8 +23,12 @@ def problems(schema: Schema, versions: Iterable[Version]) -> list[str]:
 def _differences(new: Schema, old: Schema) -> list[str]:
     now = {field["name"]: field for field in new["fields"]}
     was = {field["name"]: field for field in old["fields"]}
-    lines = [f"field {name} is new and has no default" for name in now if name not in was and "default" not in now[name]]
-    lines += [f"field {name} is gone and had no default" for name in was if name not in now and "default" not in was[name]]
+    lines = [
+        f"field {name} is new and has no default" for name in now if name not in was and "default" not in now[name]
+    ]
+    lines += [
+        f"field {name} is gone and had no default" for name in was if name not in now and "default" not in was[name]
+    ]
     lines += [
         f"field {name} changed from {was[name]['type']} to {now[name]['type']}"
         for name in now.keys() & was.keys()

@@ -47,7 +47,8 @@ def source() -> str:
 def _class(schema: dict[str, Any]) -> str:
     fields = [field for field in schema["fields"] if field["name"] not in _HEADER_FIELDS]
     lines = "".join(_field(field) for field in fields)
-    return f'\n\n@dataclass(frozen=True, slots=True, kw_only=True)\nclass {schema["name"]}(Event):\n    """{schema["doc"]}"""\n{lines}'
+    head = f"\n\n@dataclass(frozen=True, slots=True, kw_only=True)\nclass {schema['name']}(Event):"
+    return f'{head}\n    """{schema["doc"]}"""\n{lines}'
 
 
 def _field(field: dict[str, Any]) -> str:

@@ -62,7 +62,10 @@ class ConsumerSettings(DatabaseSettings):
     batch_records: int = Field(20_000, ge=1, le=1_000_000, description="most records in one batch and transaction")
     batch_wait_ms: int = Field(50, ge=1, le=60_000, description="longest wait for a batch to fill, milliseconds")
     session_timeout_ms: int = Field(
-        45_000, ge=6_000, le=300_000, description="silence after which the group gives a member's partitions away"
+        45_000,
+        ge=6_000,
+        le=300_000,
+        description="silence after which the group gives a member's partitions away",
     )
 
 

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.resources import files
 from importlib.resources.abc import Traversable
-from typing import LiteralString, cast
 
 import psycopg
 from psycopg import Connection
@@ -41,7 +40,11 @@ def outages_are_retryable() -> Iterator[None]:
     """What the server or the network may recover from becomes `Retryable`; mistakes pass as they are."""
     try:
         yield
-    except (psycopg.OperationalError, psycopg.InterfaceError, psycopg.errors.ReadOnlySqlTransaction) as failure:
+    except (
+        psycopg.OperationalError,
+        psycopg.InterfaceError,
+        psycopg.errors.ReadOnlySqlTransaction,
+    ) as failure:
         raise Retryable(f"database: {first_line(failure)}") from failure
 
 
@@ -51,11 +54,12 @@ def first_line(failure: BaseException) -> str:
 
 def edition(connection: Connection) -> str:
     """``timescaledb`` (full), ``timescaledb-apache`` or ``postgresql``; installs the extension where it can be."""
-    available = connection.execute(
-        "select 1 from pg_available_extensions where name = 'timescaledb'"
-    ).fetchone() and connection.execute(
-        "select 1 where current_setting('shared_preload_libraries') like '%timescaledb%'"
-    ).fetchone()
+    available = (
+        connection.execute("select 1 from pg_available_extensions where name = 'timescaledb'").fetchone()
+        and connection.execute(
+            "select 1 where current_setting('shared_preload_libraries') like '%timescaledb%'"
+        ).fetchone()
+    )
     if not available:
         return "postgresql"
     connection.execute("create extension if not exists timescaledb")
@@ -83,7 +87,7 @@ def migrate(database: SecretStr) -> list[str]:
             if name in done:
                 continue
             try:
-                connection.execute(cast(LiteralString, file.read_text()))
+                connection.execute(file.read_text())
             except psycopg.Error as failure:
                 raise Fatal(f"migration {name}: {first_line(failure)}") from failure
             connection.execute("insert into schema_migrations (name) values (%s)", [name])

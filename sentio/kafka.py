@@ -113,9 +113,7 @@ def offsets_at(consumer: Consumer, places: Iterable[Place], time_ms: int) -> dic
     wanted = [TopicPartition(topic, partition, time_ms) for topic, partition in places]
     found = consumer.offsets_for_times(wanted, timeout=REQUEST_TIMEOUT_S)
     last = ends(consumer, [(p.topic, p.partition) for p in found if p.offset < 0])
-    return {
-        (p.topic, p.partition): p.offset if p.offset >= 0 else last[p.topic, p.partition][1] for p in found
-    }
+    return {(p.topic, p.partition): p.offset if p.offset >= 0 else last[p.topic, p.partition][1] for p in found}
 
 
 def read(

@@ -13,7 +13,7 @@ def serve(port: int, *, live: Check, ready: Check, host: str = "") -> ThreadingH
     """Answer on ``port`` (0: a free one) from a thread of its own until `shutdown`."""
 
     class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:  # noqa: N802 - http.server's name
+        def do_GET(self) -> None:
             match self.path:
                 case "/metrics":
                     self._answer(200, generate_latest(), CONTENT_TYPE_LATEST)

@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from confluent_kafka import KafkaException
-from confluent_kafka.admin import (
+from confluent_kafka.admin import (  # type: ignore[attr-defined] # its stubs forget to export them
     AdminClient,
     AlterConfigOpType,
     ConfigEntry,
@@ -111,11 +112,9 @@ def apply(settings: Settings, changes: Sequence[Change]) -> None:
     create = [change.topic for change in changes if change.create]
     grow = [c.topic for c in changes if not c.create and c.partitions_now < c.topic.partitions]
     alter = [change for change in changes if change.config]
-    futures = {}
+    futures: dict[str, Any] = {}
     if create:
-        futures |= admin.create_topics(
-            [NewTopic(t.name, t.partitions, t.replication, config=t.config) for t in create]
-        )
+        futures |= admin.create_topics([NewTopic(t.name, t.partitions, t.replication, config=t.config) for t in create])
     if grow:
         futures |= admin.create_partitions([NewPartitions(t.name, t.partitions) for t in grow])
     if alter:

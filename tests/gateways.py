@@ -149,9 +149,7 @@ class Phone:
         await self.socket.send(json.dumps(words))
 
     async def subscribe(self, channel: str, cursor: str | None = None) -> None:
-        await self.say(
-            id=1, op="subscribe", channels=[channel], **({"cursor": {channel: cursor}} if cursor else {})
-        )
+        await self.say(id=1, op="subscribe", channels=[channel], **({"cursor": {channel: cursor}} if cursor else {}))
 
     async def listen(self) -> dict[str, Any]:
         async with asyncio.timeout(DEADLINE_S):

@@ -24,7 +24,8 @@ class Aggregates(DatabaseConsumer):
         super().__init__(settings)
         # Without a spool of its own: what is not acknowledged is still in the table, and goes out again.
         self._publisher = publisher or EventPublisher(
-            load(PublisherSettings, kafka=settings.kafka, topic_prefix=settings.topic_prefix, spool=None), name=self.name
+            load(PublisherSettings, kafka=settings.kafka, topic_prefix=settings.topic_prefix, spool=None),
+            name=self.name,
         )
         self._announcer = Announcer(self._publisher, self.connection)
 

@@ -45,10 +45,7 @@ def merge(connection: Connection, partials: pl.DataFrame) -> None:
     """
     names = partials.columns
     columns = sql.SQL(", ").join(map(sql.Identifier, names))
-    arrays = sql.SQL(", ").join(
-        sql.SQL("%s::" + _TYPES[dtype.base_type()] + "[]")  # type: ignore[arg-type] # one of the four above
-        for dtype in partials.dtypes
-    )
+    arrays = sql.SQL(", ").join(sql.SQL("%s::" + _TYPES[dtype.base_type()] + "[]") for dtype in partials.dtypes)
     changes = sql.SQL(", ").join(_change(name) for name in names if name not in KEY)
     connection.execute(
         sql.SQL(
@@ -75,7 +72,7 @@ def _change(name: str) -> sql.Composed:
         return _by_order(name, _LATEST[1:], ">")
     rules = {"equity_high": "greatest(w.{0}, excluded.{0})", "equity_low": "least(w.{0}, excluded.{0})"}
     rule = rules.get(name, "w.{0} + excluded.{0}")
-    return sql.SQL("{0} = " + rule).format(sql.Identifier(name))  # type: ignore[arg-type] # one of the three above
+    return sql.SQL("{0} = " + rule).format(sql.Identifier(name))
 
 
 def _by_order(name: str, order: tuple[str, ...], better: str) -> sql.Composed:
@@ -83,5 +80,5 @@ def _by_order(name: str, order: tuple[str, ...], better: str) -> sql.Composed:
         return sql.SQL(", ").join(sql.Identifier(table, part) for part in order)
 
     return sql.SQL(
-        "{name} = case when w.{at} is null or ({new}) " + better + " ({old}) then excluded.{name} else w.{name} end"  # type: ignore[arg-type] # < or >
+        "{name} = case when w.{at} is null or ({new}) " + better + " ({old}) then excluded.{name} else w.{name} end"
     ).format(name=sql.Identifier(name), at=sql.Identifier(order[0]), new=row("excluded"), old=row("w"))

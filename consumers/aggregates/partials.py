@@ -70,7 +70,12 @@ def of_performance(batch: Batch) -> pl.DataFrame:
         **{
             name + part: pl.col(source)
             for name in ("equity_open", "equity_close")
-            for part, source in (("", "equity"), ("_at", "minute_at"), ("_producer", "producer"), ("_sequence", "sequence"))
+            for part, source in (
+                ("", "equity"),
+                ("_at", "minute_at"),
+                ("_producer", "producer"),
+                ("_sequence", "sequence"),
+            )
         },
         equity_high="equity",
         equity_low="equity",
@@ -83,7 +88,8 @@ def _all_kinds(minutes: pl.DataFrame, rollup: _Rollup) -> pl.DataFrame:
     local = pl.col("start_at").dt.convert_time_zone(NEW_YORK)
     longer = [
         rollup(
-            minutes.with_columns(kind=pl.lit(kind), start_at=local.dt.truncate(length).dt.convert_time_zone("UTC")), KEY
+            minutes.with_columns(kind=pl.lit(kind), start_at=local.dt.truncate(length).dt.convert_time_zone("UTC")),
+            KEY,
         )
         for kind, length in _LONGER.items()
     ]

@@ -21,14 +21,15 @@ CONNECTIONS = 10
 END_S = 5
 PAST_DAY_S = 60  # what a client may keep unasked of a day that is over; late events still come
 
-Day = Annotated[date, Query(ge=date(1970, 1, 1), le=date(2199, 12, 31), examples=["2025-10-10"])]
-Name = Annotated[str, Query(min_length=1, max_length=128, pattern=r"^[^\x00-\x1f]+$")]
-From = Annotated[
-    date, Query(alias="from", ge=date(1970, 1, 1), le=date(2199, 12, 31), description="First day")
-]
-To = Annotated[date, Query(ge=date(1970, 1, 1), le=date(2199, 12, 31), description="Last day, inclusive")]
+FIRST_DAY = date(1970, 1, 1)
+LAST_DAY = date(2199, 12, 31)
+
+Day = Annotated[date | None, Query(ge=FIRST_DAY, le=LAST_DAY, description="New York trading day")]
+From = Annotated[date | None, Query(alias="from", ge=FIRST_DAY, le=LAST_DAY, description="First day")]
+To = Annotated[date | None, Query(ge=FIRST_DAY, le=LAST_DAY, description="Last day, inclusive")]
+Name = Annotated[str | None, Query(min_length=1, max_length=128, pattern=r"^[^\x00-\x1f]+$")]
 Limit = Annotated[int, Query(ge=1, le=1_000)]
-Cursor = Annotated[str, Query(max_length=2_000, description="`next_cursor` of the page before")]
+Cursor = Annotated[str | None, Query(max_length=2_000, description="`next_cursor` of the page before")]
 
 api = APIRouter(prefix="/api/v1", responses=problems.RESPONSES)
 health = APIRouter(tags=["health"])
@@ -59,9 +60,7 @@ def main(settings: RestSettings) -> None:
     """Serve until SIGTERM or SIGINT."""
     log.configure(settings.log_level, process="rest")
     bound = socket.create_server((settings.rest_host, settings.rest_port))
-    config = uvicorn.Config(
-        create_app(settings), log_config=None, access_log=False, timeout_graceful_shutdown=END_S
-    )
+    config = uvicorn.Config(create_app(settings), log_config=None, access_log=False, timeout_graceful_shutdown=END_S)
     log.get().info("listening", address=f"http://{settings.rest_host}:{bound.getsockname()[1]}")
     uvicorn.Server(config).run(sockets=[bound])
 
@@ -78,13 +77,13 @@ def _today() -> date:
 @api.get("/trades/history", response_model=TradePage, tags=["trades"])
 def trades_history(
     request: Request,
-    date: Annotated[Day | None, Query(description="New York trading day; without it all days")] = None,
-    symbol: Name | None = None,
-    account: Name | None = None,
+    date: Day = None,
+    symbol: Name = None,
+    account: Name = None,
     limit: Limit = 100,
-    cursor: Cursor | None = None,
+    cursor: Cursor = None,
 ) -> Response:
-    """Fills, oldest first."""
+    """Fills of a day, or of all days, oldest first."""
     query = {"date": date, "symbol": symbol, "account": account}
     page = queries.trades(_connections(request), query, limit=limit, cursor=cursor)
     return answer(request, page, max_age_s=PAST_DAY_S if date and date < _today() else 0)
@@ -93,32 +92,30 @@ def trades_history(
 @api.get("/performance/daily", response_model=StatisticPage, tags=["performance"])
 def performance_daily(
     request: Request,
-    account: Name | None = None,
-    first: From | None = None,
-    to: To | None = None,
+    account: Name = None,
+    first: From = None,
+    to: To = None,
     limit: Limit = 1_000,
-    cursor: Cursor | None = None,
+    cursor: Cursor = None,
 ) -> Response:
     """Each trading day of whole accounts, oldest first."""
     query = {"account": account, "strategy": "*", "symbol": "*", **_days(first, to)}
-    return answer(
-        request, queries.statistics(_connections(request), "DAY", query, limit=limit, cursor=cursor)
-    )
+    return answer(request, queries.statistics(_connections(request), "DAY", query, limit=limit, cursor=cursor))
 
 
 @api.get("/statistics/{kind}", response_model=StatisticPage, tags=["performance"])
 def statistics(
     request: Request,
     kind: Literal["day", "week", "month"],
-    account: Name | None = None,
-    strategy: Annotated[Name | None, Query(description="`*`: all of the account")] = None,
-    symbol: Annotated[Name | None, Query(description="`*`: all of the account")] = None,
-    first: From | None = None,
-    to: To | None = None,
+    account: Name = None,
+    strategy: Name = None,
+    symbol: Name = None,
+    first: From = None,
+    to: To = None,
     limit: Limit = 1_000,
-    cursor: Cursor | None = None,
+    cursor: Cursor = None,
 ) -> Response:
-    """Windows of a length whose first day is between `from` and `to`, oldest first."""
+    """Windows whose first day is between `from` and `to`, oldest first; `*` is all strategies, or all symbols."""
     query = {"account": account, "strategy": strategy, "symbol": symbol, **_days(first, to)}
     of_kind: dict[str, queries.Kind] = {"day": "DAY", "week": "WEEK", "month": "MONTH"}
     page = queries.statistics(_connections(request), of_kind[kind], query, limit=limit, cursor=cursor)
@@ -132,7 +129,7 @@ def signals_current(request: Request) -> Response:
 
 
 @api.get("/positions/current", response_model=Positions, tags=["positions"])
-def positions_current(request: Request, account: Name | None = None) -> Response:
+def positions_current(request: Request, account: Name = None) -> Response:
     """What is held."""
     return answer(request, queries.current_positions(_connections(request), account))
 

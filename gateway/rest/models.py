@@ -1,6 +1,6 @@
 """What the REST API answers. Amounts are decimal strings, times RFC 3339 in UTC."""
 
-from datetime import date, datetime
+import datetime as dt
 from decimal import Decimal
 from typing import Annotated, Literal
 from uuid import UUID
@@ -15,7 +15,7 @@ Amount = Annotated[
     WithJsonSchema({"type": "string", "format": "decimal", "examples": ["101.25"]}),
 ]
 Instant = Annotated[
-    datetime,
+    dt.datetime,
     PlainSerializer(time_text, return_type=str),
     WithJsonSchema({"type": "string", "format": "date-time", "examples": ["2025-10-10T13:31:00.000000Z"]}),
 ]
@@ -37,9 +37,7 @@ class Trade(Event):
     side: Literal["BUY", "SELL"]
     quantity: Amount
     price: Amount
-    realized_pnl: Amount | None = Field(
-        description="After all costs; null unless the fill closes a round trip."
-    )
+    realized_pnl: Amount | None = Field(description="After all costs; null unless the fill closes a round trip.")
     fees: Amount
     reason: str
     order_id: str | None
@@ -73,7 +71,7 @@ class Position(Event):
 class Statistic(BaseModel):
     """One window of statistics; `*` stands for all strategies or symbols of the account."""
 
-    date: date = Field(description="First New York trading day of the window.")
+    date: dt.date = Field(description="First New York trading day of the window.")
     account: str
     strategy: str
     symbol: str
@@ -105,16 +103,12 @@ class Statistic(BaseModel):
 
 class TradePage(BaseModel):
     trades: list[Trade]
-    next_cursor: str | None = Field(
-        description="Give it back as `cursor` for the next page; null at the end."
-    )
+    next_cursor: str | None = Field(description="Give it back as `cursor` for the next page; null at the end.")
 
 
 class StatisticPage(BaseModel):
     statistics: list[Statistic]
-    next_cursor: str | None = Field(
-        description="Give it back as `cursor` for the next page; null at the end."
-    )
+    next_cursor: str | None = Field(description="Give it back as `cursor` for the next page; null at the end.")
 
 
 class Signals(BaseModel):

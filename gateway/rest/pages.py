@@ -37,6 +37,4 @@ def decode(cursor: str, query: Mapping[str, Any], *, length: int) -> list[str]:
 
 
 def _digest(query: Mapping[str, Any]) -> int:
-    return zlib.crc32(
-        json.dumps({name: str(value) for name, value in query.items()}, sort_keys=True).encode()
-    )
+    return zlib.crc32(json.dumps({name: str(value) for name, value in query.items()}, sort_keys=True).encode())

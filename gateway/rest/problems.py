@@ -56,9 +56,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Exception, failed)
 
 
-def problem(
-    request: Request, status: int, detail: str, headers: "dict[str, str] | None | Any" = None
-) -> JSONResponse:
+def problem(request: Request, status: int, detail: str, headers: "dict[str, str] | None | Any" = None) -> JSONResponse:
     body = Problem(
         type="about:blank",
         title=HTTPStatus(status).phrase,

@@ -43,9 +43,7 @@ def trades(connections: Pool, query: Mapping[str, Any], *, limit: int, cursor: s
     if day is not None:
         after = start_of(day + timedelta(days=1))
         conditions.append(
-            sql.SQL("executed_at >= {} and executed_at < {}").format(
-                sql.Literal(start_of(day)), sql.Literal(after)
-            )
+            sql.SQL("executed_at >= {} and executed_at < {}").format(sql.Literal(start_of(day)), sql.Literal(after))
         )
     if cursor is not None:
         at, event_id = pages.decode(cursor, query, length=2)
@@ -70,9 +68,7 @@ def statistics(
 ) -> StatisticPage:
     """Windows in the order of (start, account, strategy, symbol); ``query`` has account, strategy, symbol, from, to."""
     conditions = [_equals("kind", kind)]
-    conditions += [
-        _equals(name, query[name]) for name in ("account", "strategy", "symbol") if query[name] is not None
-    ]
+    conditions += [_equals(name, query[name]) for name in ("account", "strategy", "symbol") if query[name] is not None]
     first, last_day = query["from"], query["to"]
     if first is not None:
         conditions.append(sql.SQL("start_at >= {}").format(sql.Literal(start_of(first))))
@@ -91,8 +87,7 @@ def statistics(
     with reading(connections) as connection:
         rows = connection.execute(statement).fetchall()
     page = [
-        Statistic.model_validate({**row, "date": row["start_at"].astimezone(NEW_YORK).date()})
-        for row in rows[:limit]
+        Statistic.model_validate({**row, "date": row["start_at"].astimezone(NEW_YORK).date()}) for row in rows[:limit]
     ]
     last = page[-1] if len(rows) > limit else None
     key = [last.start_at.isoformat(), last.account, last.strategy, last.symbol] if last else []

@@ -74,9 +74,7 @@ class History:
             raise CannotResume("malformed", f"the cursor is not one of this stream: {failure}") from failure
         ours = log.positions
         if cursor.epoch != ours.epoch or len(cursor.offsets) > len(ours.offsets):
-            raise CannotResume(
-                "foreign", "the cursor is of another log: the topic was made again, or is another"
-            )
+            raise CannotResume("foreign", "the cursor is of another log: the topic was made again, or is another")
         positions = Positions(cursor.epoch, cursor.offsets)
         if not log.covers(positions):
             oldest = await self.oldest(log)
@@ -102,8 +100,7 @@ class History:
         """The next part from ``positions`` towards where the log has been fanned out; raises `Retryable`."""
         name = log.topic.full_name(self._settings.topic_prefix)
         spans = {
-            (name, partition): (positions.next(partition), end)
-            for partition, end in enumerate(log.positions.offsets)
+            (name, partition): (positions.next(partition), end) for partition, end in enumerate(log.positions.offsets)
         }
         return await self._in_thread(self._read, spans, reader)
 

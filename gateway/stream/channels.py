@@ -46,7 +46,5 @@ def parse(name: str) -> Channel:
     if topic.filter is None:
         raise UnknownChannel(f"channel {base} cannot be narrowed")
     if not value or len(value) > MAX_VALUE_LENGTH or not value.isprintable():
-        raise UnknownChannel(
-            f"after {base}. comes a {topic.filter} of 1 to {MAX_VALUE_LENGTH} printable characters"
-        )
+        raise UnknownChannel(f"after {base}. comes a {topic.filter} of 1 to {MAX_VALUE_LENGTH} printable characters")
     return Channel(name, topic, value)

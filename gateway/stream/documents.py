@@ -17,9 +17,7 @@ from gateway.wire import decimal_text, milliseconds_text
 def bodies(records: pa.RecordBatch, timestamps_ms: list[int]) -> list[str]:
     """``"at":…,"data":{…}`` of each row: Kafka's time of the record and all fields of the event."""
     texts = documents(records)
-    return [
-        f'"at":"{milliseconds_text(at)}","data":{text}' for at, text in zip(timestamps_ms, texts, strict=True)
-    ]
+    return [f'"at":"{milliseconds_text(at)}","data":{text}' for at, text in zip(timestamps_ms, texts, strict=True)]
 
 
 def documents(records: pa.RecordBatch) -> list[str]:

@@ -164,9 +164,7 @@ class Feed:
         self._described = True
         missing = wanted.keys() - states.keys()
         if missing:
-            self._say(
-                f"topics do not exist yet: {', '.join(sorted(missing))}; make them with 'sentio topics apply'"
-            )
+            self._say(f"topics do not exist yet: {', '.join(sorted(missing))}; make them with 'sentio topics apply'")
         else:
             self._refresh_s = time.monotonic() + REFRESH_S
             self._once.reset()
@@ -207,9 +205,7 @@ class Feed:
             self.skipped += len(decoded.skipped)
             for seq, reason in decoded.skipped:
                 if self._once.due(("skipped", name)):
-                    log.get().warning(
-                        "skipped a message", topic=name, seq=seq, cause=reason, skipped=self.skipped
-                    )
+                    log.get().warning("skipped a message", topic=name, seq=seq, cause=reason, skipped=self.skipped)
             self._hand_over(decoded.batch)
         self._check_caught_up()
 

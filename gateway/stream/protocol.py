@@ -65,9 +65,7 @@ def parse_request(text: str | bytes) -> Request:
     except (ValueError, RecursionError) as failure:
         raise Refused("bad_json", "this is not JSON") from failure
     if not isinstance(said, dict):
-        raise Refused(
-            "bad_request", 'a request is an object: {"id":1,"op":"subscribe","channels":["trades"]}'
-        )
+        raise Refused("bad_request", 'a request is an object: {"id":1,"op":"subscribe","channels":["trades"]}')
     request_id = _id(said.get("id"))
     match said.get("op"):
         case "ping":
@@ -78,9 +76,7 @@ def parse_request(text: str | bytes) -> Request:
         case "unsubscribe":
             return Request("unsubscribe", request_id, _channels(said, request_id))
         case op:
-            raise Refused(
-                "unknown_op", f"op is subscribe, unsubscribe or ping, not {str(op)[:32]!r}", request_id
-            )
+            raise Refused("unknown_op", f"op is subscribe, unsubscribe or ping, not {str(op)[:32]!r}", request_id)
 
 
 def _id(value: object) -> Id:
@@ -88,9 +84,7 @@ def _id(value: object) -> Id:
         return value
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) <= MAX_ID:
         return value
-    raise Refused(
-        "bad_request", f"id is an integer up to 2^53 or a string of up to {MAX_ID_LENGTH} characters"
-    )
+    raise Refused("bad_request", f"id is an integer up to 2^53 or a string of up to {MAX_ID_LENGTH} characters")
 
 
 def _channels(said: Mapping[str, Any], request_id: Id) -> tuple[Channel, ...]:
@@ -115,9 +109,7 @@ def _cursors(said: Mapping[str, Any], channels: Iterable[Channel], request_id: I
         or not cursors.keys() <= named
         or not all(isinstance(cursor, str) for cursor in cursors.values())
     ):
-        raise Refused(
-            "bad_request", 'cursor is an object of {"channel":"cursor"} for channels named here', request_id
-        )
+        raise Refused("bad_request", 'cursor is an object of {"channel":"cursor"} for channels named here', request_id)
     return cursors
 
 
@@ -164,9 +156,7 @@ def snapshot(channel: Channel, cursor: str, documents: Iterable[str], *, truncat
     return (head + ",".join(documents) + "]}").encode()
 
 
-def update(
-    channel_text: str, partition: int, offset: int, prev: int | None, cursor: str, at_and_data: str
-) -> bytes:
+def update(channel_text: str, partition: int, offset: int, prev: int | None, cursor: str, at_and_data: str) -> bytes:
     """One event; ``at_and_data`` is the part that is the same on every channel (`gateway.stream.documents`)."""
     previous = "null" if prev is None else f'"{partition}:{prev}"'
     return (

@@ -69,11 +69,7 @@ class Numbering:
     def entries(self, batch: Batch) -> list[Entry]:
         """The rows of a batch, in order."""
         page = Page(batch)
-        values = (
-            batch.records.column(batch.topic.filter).to_pylist()
-            if batch.topic.filter
-            else [None] * len(batch)
-        )
+        values = batch.records.column(batch.topic.filter).to_pylist() if batch.topic.filter else [None] * len(batch)
         made = []
         rows = zip(batch.partitions.to_pylist(), batch.offsets.to_pylist(), values, strict=True)
         for row, (partition, offset, value) in enumerate(rows):
@@ -131,9 +127,7 @@ class Log:
     def since(self, positions: Positions) -> list[Entry]:
         """The entries from ``positions`` up to our own, in order. Costs as many steps as it goes back."""
         behind = {
-            partition
-            for partition, offset in enumerate(self.positions.offsets)
-            if positions.next(partition) < offset
+            partition for partition, offset in enumerate(self.positions.offsets) if positions.next(partition) < offset
         }
         found = []
         for entry in reversed(self._entries):

@@ -46,9 +46,7 @@ async def _until_signalled(settings: StreamSettings) -> None:
     await run(settings, stop)
 
 
-async def run(
-    settings: StreamSettings, stop: asyncio.Event, *, listening: "asyncio.Future[int] | None" = None
-) -> None:
+async def run(settings: StreamSettings, stop: asyncio.Event, *, listening: "asyncio.Future[int] | None" = None) -> None:
     """Serve until ``stop`` is set; ``listening`` is given the port once it is bound."""
     logging.getLogger("websockets").setLevel(logging.CRITICAL)  # scanners and lost phones are no news
     threads = ThreadPoolExecutor(THREADS, "stream")

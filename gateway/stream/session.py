@@ -84,9 +84,7 @@ class Session:
         """A channel that is subscribed already begins anew."""
         named = {channel.name for channel in request.channels}
         if len(named | self._subscriptions.keys()) > protocol.MAX_CHANNELS:
-            raise Refused(
-                "too_many_channels", f"at most {protocol.MAX_CHANNELS} channels a connection", request.id
-            )
+            raise Refused("too_many_channels", f"at most {protocol.MAX_CHANNELS} channels a connection", request.id)
         self._client.offer([protocol.ack(request.id, request.channels)])
         for channel in request.channels:
             self._leave(channel.name)

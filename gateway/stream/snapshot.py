@@ -24,9 +24,7 @@ from schemas.columns import arrow_schema
 
 STORE_GROUP = "store"
 NEWEST = 100
-MOST_WINDOWS = (
-    400  # of days, weeks and months; half as many of minutes. Clients often take at most 1 MiB a message.
-)
+MOST_WINDOWS = 400  # of days, weeks and months; half as many of minutes. Clients often take at most 1 MiB a message.
 SHARED_FOR_S = 1.0
 
 
@@ -103,9 +101,7 @@ class Snapshots:
         return {row["partition"]: row["next_offset"] for row in offsets}, rows
 
     def _read_windows(self, account: str | None) -> list[DictRow]:
-        names = arrow_schema("AggregateUpdated").names[
-            3:
-        ]  # the columns after event_id, producer and sequence
+        names = arrow_schema("AggregateUpdated").names[3:]  # the columns after event_id, producer and sequence
         query = sql.SQL(
             "(select {columns} from statistics where kind <> 'MINUTE' and ({everyone} or account = {account})"
             " order by start_at desc limit {most}) union all "
@@ -123,9 +119,7 @@ class Snapshots:
 
 
 def _newest(connection: Connection[DictRow], channel: Channel, table: str) -> list[DictRow]:
-    query = sql.SQL(
-        "select {columns} from {table} where {narrowed} order by {time} desc, event_id desc limit {most}"
-    )
+    query = sql.SQL("select {columns} from {table} where {narrowed} order by {time} desc, event_id desc limit {most}")
     rows = connection.execute(
         query.format(
             columns=columns(arrow_schema(channel.topic.event).names),

@@ -73,9 +73,7 @@ class Subscription:
             self._give_up("the channel cannot be read at the moment; try again", str(failure))
         except Exception:  # one channel of one client; the others go on
             logs.get().exception("a subscription failed", channel=self._channel.name)
-            self._client.offer(
-                [protocol.unavailable(self._request_id, self._channel, "internal error; try again")]
-            )
+            self._client.offer([protocol.unavailable(self._request_id, self._channel, "internal error; try again")])
 
     def _give_up(self, message: str, cause: str) -> None:
         if _once.due((self._channel.topic.name, cause)):
@@ -93,11 +91,7 @@ class Subscription:
         positions = snapshot.positions.copy()
         await self._client.room()
         self._client.offer(
-            [
-                protocol.snapshot(
-                    self._channel, positions.token, snapshot.documents, truncated=snapshot.truncated
-                )
-            ]
+            [protocol.snapshot(self._channel, positions.token, snapshot.documents, truncated=snapshot.truncated)]
         )
         return positions
 

@@ -28,7 +28,9 @@ def play(
     _play(session, 0, speed, skip_bad=skip_bad)
 
 
-def simulate(seed: Annotated[int, typer.Option(help="The same seed gives the same day.")] = 42, speed: Speed = "max") -> None:
+def simulate(
+    seed: Annotated[int, typer.Option(help="The same seed gives the same day.")] = 42, speed: Speed = "max"
+) -> None:
     """Publish a day of a simulated engine."""
     _play(None, seed, speed, skip_bad=False)
 
@@ -65,7 +67,9 @@ def _play(path: Path | None, seed: int, speed_text: str, *, skip_bad: bool) -> N
         play(source.events(), publisher, speed=speed, stop=stop)
         publisher.flush()
         counters = publisher.counters()
-    print(json.dumps({"source": source.name, "producer": publisher.producer, **asdict(counters), "bad_lines": len(bad)}))
+    print(
+        json.dumps({"source": source.name, "producer": publisher.producer, **asdict(counters), "bad_lines": len(bad)})
+    )
 
 
 def _note(bad: list[str], line: str) -> None:

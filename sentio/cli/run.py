@@ -13,7 +13,10 @@ from sentio.errors import SettingError
 if TYPE_CHECKING:
     from consumers.consumer import Consumer
 
-CONSUMERS = {"store": "consumers.store.store:Store", "aggregates": "consumers.aggregates.aggregates:Aggregates"}
+CONSUMERS = {
+    "store": "consumers.store.store:Store",
+    "aggregates": "consumers.aggregates.aggregates:Aggregates",
+}
 GATEWAYS = {"stream": "gateway.stream.server:main", "rest": "gateway.rest.app:main"}
 
 STALLED_S = 60.0

@@ -80,9 +80,7 @@ class Tail:
             if messages:
                 yield messages
 
-    def _starts(
-        self, consumer: Consumer, ends: dict[kafka.Place, tuple[int, int]]
-    ) -> dict[kafka.Place, int]:
+    def _starts(self, consumer: Consumer, ends: dict[kafka.Place, tuple[int, int]]) -> dict[kafka.Place, int]:
         if self._since_ms is not None:
             return kafka.offsets_at(consumer, ends, self._since_ms)
         if self._offset is not None:
@@ -96,7 +94,11 @@ class Tail:
         reasons = dict(decoded.poison)
         rows = iter(decoded.records.to_pylist())
         for index, message in enumerate(messages):
-            place = {"partition": message.partition(), "offset": message.offset(), "at_ms": message.timestamp()[1]}
+            place = {
+                "partition": message.partition(),
+                "offset": message.offset(),
+                "at_ms": message.timestamp()[1],
+            }
             if index in reasons:
                 yield {**place, "undecodable": reasons[index]}
                 continue

@@ -54,9 +54,7 @@ def found(user: User | None) -> list[Path]:
 @cache
 def version(binaries: Path) -> str:
     """The major version, as in PG_VERSION."""
-    shown = subprocess.run(
-        [str(binaries / "postgres"), "--version"], capture_output=True, text=True, check=True
-    )
+    shown = subprocess.run([str(binaries / "postgres"), "--version"], capture_output=True, text=True, check=True)
     return shown.stdout.split()[2].partition(".")[0]
 
 

@@ -181,9 +181,7 @@ class KafkaServer:
         lines = processes.tail(self.log).splitlines()
         if any("Address already in use" in line for line in lines):
             return False
-        errors = [
-            line for line in lines if "ERROR" in line or "Exception" in line or line.startswith("Error")
-        ]
+        errors = [line for line in lines if "ERROR" in line or "Exception" in line or line.startswith("Error")]
         what = f"did not answer in {START_TIMEOUT_S:.0f} s" if server.running else "ended before it answered"
         raise Fatal(f"kafka {what}: {(errors or lines or ['no message'])[0][:300]} (log: {self.log})")
 
@@ -195,9 +193,7 @@ class KafkaServer:
         from confluent_kafka.admin import AdminClient
 
         try:
-            metadata = AdminClient({"bootstrap.servers": f"127.0.0.1:{port}", "log_level": 0}).list_topics(
-                timeout=2
-            )
+            metadata = AdminClient({"bootstrap.servers": f"127.0.0.1:{port}", "log_level": 0}).list_topics(timeout=2)
         except KafkaException:
             return False
         return bool(metadata.brokers)

@@ -162,9 +162,7 @@ class PostgresServer:
     def _claim_elsewhere(self) -> None:
         self._elsewhere.mkdir(mode=0o755, exist_ok=True)
         if self._elsewhere.stat().st_uid != os.getuid():
-            raise Fatal(
-                f"{self._elsewhere} belongs to another user; delete it, or use another root than {self.root}"
-            )
+            raise Fatal(f"{self._elsewhere} belongs to another user; delete it, or use another root than {self.root}")
         (self._elsewhere / "root").write_text(str(self.root))
 
     def _binaries(self) -> Path:

@@ -123,11 +123,7 @@ def spawn(
         (os.POSIX_SPAWN_DUP2, 1, 2),
     ]
     # Not subprocess: its objects complain of a process that outlives them, as ours may.
-    pid = (
-        _spawner()
-        .submit(os.posix_spawn, launcher[0], launcher, dict(env or os.environ), file_actions=files)
-        .result()
-    )
+    pid = _spawner().submit(os.posix_spawn, launcher[0], launcher, dict(env or os.environ), file_actions=files).result()
     process = _process(pid)
     assert process, "a child stays at least as a zombie until it is reaped"
     started = Record(name, Path(command[0]).name, pid, process.started, port)

@@ -86,9 +86,7 @@ class Stack:
             ("postgres", self.database),
         ]
         return [
-            Component(
-                name, (pid := server.pid) is not None, pid, server.address, server.size_bytes, server.log
-            )
+            Component(name, (pid := server.pid) is not None, pid, server.address, server.size_bytes, server.log)
             for name, server in servers
         ]
 

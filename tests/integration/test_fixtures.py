@@ -54,9 +54,7 @@ def test_address_in_the_environment_comes_first(tmp_path: Path, monkeypatch: pyt
         assert address == "broker:9092"
 
 
-def test_required_containers_are_not_replaced_by_local_servers(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_required_containers_are_not_replaced_by_local_servers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(servers.KAFKA_SETTING, raising=False)
     monkeypatch.setenv(servers.CONTAINERS_SETTING, "required")
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/nobody")

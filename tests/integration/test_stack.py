@@ -80,9 +80,7 @@ def test_start_after_sigkill_of_both_servers_recovers(stack: Stack) -> None:
 
 
 def test_sigkilled_parent_leaves_no_server_behind(stack: Stack) -> None:
-    with subprocess.Popen(
-        [sys.executable, "-c", UP_AND_WAIT, str(stack.root)], stdout=subprocess.PIPE
-    ) as parent:
+    with subprocess.Popen([sys.executable, "-c", UP_AND_WAIT, str(stack.root)], stdout=subprocess.PIPE) as parent:
         assert parent.stdout
         assert parent.stdout.readline() == b"up\n"
         left = records(stack)
@@ -249,9 +247,7 @@ def records(stack: Stack) -> list[Record]:
 
 def command_line(*arguments: str) -> str:
     program = "from sentio.cli.stack import app; app()"
-    done = subprocess.run(
-        [sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

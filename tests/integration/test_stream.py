@@ -127,9 +127,7 @@ async def test_switch_to_live_loses_nothing_while_the_engine_publishes(platform:
     first = platform.publish(trades(300))
     platform.store(first[:250])
     async with gateway(settings) as running:
-        engine = asyncio.create_task(
-            asyncio.to_thread(lambda: [platform.publish(trades(10)) for _ in range(200)])
-        )
+        engine = asyncio.create_task(asyncio.to_thread(lambda: [platform.publish(trades(10)) for _ in range(200)]))
 
         async def watch() -> list[str]:
             async with running.phone() as phone:
@@ -184,9 +182,7 @@ async def test_repeats_and_undecodable_messages_are_left_out(platform: Platform)
 
 
 @pytest.mark.parametrize("failure", ["malformed", "foreign", "expired", "beyond"])
-async def test_cursor_that_cannot_be_resumed_is_answered_with_a_snapshot(
-    platform: Platform, failure: str
-) -> None:
+async def test_cursor_that_cannot_be_resumed_is_answered_with_a_snapshot(platform: Platform, failure: str) -> None:
     published = platform.publish(trades(20))
     platform.store(published)
     epoch = epoch_of(platform.topic_id("TradeExecuted"))
@@ -268,9 +264,7 @@ async def test_snapshots_of_state_show_the_newest_of_each(platform: Platform) ->
     def position(account: str, symbol: str, quantity: int, minute: int) -> PositionUpdated:
         amounts = dict.fromkeys(("average_entry", "mark", "unrealized_pnl", "realized_pnl"), Decimal(1))
         at = START + timedelta(minutes=minute)
-        return PositionUpdated(
-            account=account, symbol=symbol, quantity=Decimal(quantity), updated_at=at, **amounts
-        )
+        return PositionUpdated(account=account, symbol=symbol, quantity=Decimal(quantity), updated_at=at, **amounts)
 
     def signal(symbol: str, bar: int, probability: float) -> SignalGenerated:
         return SignalGenerated(
@@ -288,9 +282,7 @@ async def test_snapshots_of_state_show_the_newest_of_each(platform: Platform) ->
     platform.store(platform.publish([signal("SPY", 1, 0.25), signal("TQQQ", 2, 0.5), signal("SPY", 3, 0.75)]))
     async with gateway(platform.settings) as running, running.phone() as phone:
         await phone.subscribe("positions")
-        held = {
-            (row["account"], row["symbol"]): row["quantity"] for row in (await phone.next("snapshot"))["data"]
-        }
+        held = {(row["account"], row["symbol"]): row["quantity"] for row in (await phone.next("snapshot"))["data"]}
         assert held == {("a", "TQQQ"): "2", ("b", "SPY"): "7"}
         await phone.subscribe("positions.b")
         assert [row["account"] for row in (await phone.next("snapshot"))["data"]] == ["b"]
@@ -336,9 +328,7 @@ async def test_heartbeat_says_where_each_live_channel_stands(platform: Platform)
         while (
             sum(
                 decode(
-                    (await phone.next("heartbeat"))["cursors"].get(
-                        "trades.SPY", encode(Cursor(b"12345678", ()))
-                    )
+                    (await phone.next("heartbeat"))["cursors"].get("trades.SPY", encode(Cursor(b"12345678", ())))
                 ).offsets
             )
             < 3

@@ -99,9 +99,7 @@ def test_costs_of_the_recorded_day_are_gross_minus_pnl(recorded: dict[str, Any],
     assert {fill.fees for fill in of(TradeExecuted, played) if fill.action == "ENTRY"} == {0}
 
 
-def test_recorded_day_has_every_bar_and_a_row_for_every_minute(
-    recorded: dict[str, Any], played: list[Event]
-) -> None:
+def test_recorded_day_has_every_bar_and_a_row_for_every_minute(recorded: dict[str, Any], played: list[Event]) -> None:
     assert len(of(PriceBar, played)) == sum(len(bars) for bars in recorded["price_data"].values())
     rows = of(PerformanceMinute, played)
     assert len(rows) == recorded["config"]["bars_per_day"]
@@ -235,9 +233,7 @@ BAD_TRIPS = {
 
 
 @pytest.mark.parametrize("complaint", BAD_TRIPS)
-def test_unusable_trip_stops_the_play_and_is_named_or_left_out_when_asked(
-    complaint: str, tmp_path: Path
-) -> None:
+def test_unusable_trip_stops_the_play_and_is_named_or_left_out_when_asked(complaint: str, tmp_path: Path) -> None:
     told: list[str] = []
     whole = list(events(write(tmp_path, trip("GAP", 0, 3))))
     path = write(tmp_path, trip("GAP", 0, 3), BAD_TRIPS[complaint])
@@ -274,9 +270,7 @@ def test_unusable_trip_stops_the_play_at_its_entry(tmp_path: Path) -> None:
         ({"timestamp_ms": ms(-9)}, "not after the bar before it"),
     ],
 )
-def test_unusable_bar_is_named_and_keeps_its_index(
-    change: dict[str, Any], complaint: str, tmp_path: Path
-) -> None:
+def test_unusable_bar_is_named_and_keeps_its_index(change: dict[str, Any], complaint: str, tmp_path: Path) -> None:
     def break_a_bar(value: dict[str, Any]) -> None:
         value["price_data"]["GAP"][3] |= change
 

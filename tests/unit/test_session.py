@@ -158,9 +158,7 @@ def test_fill_carries_what_the_engine_reported(tmp_path: Path) -> None:
 
 def test_exit_of_a_short_buys_though_its_direction_says_short(tmp_path: Path) -> None:
     trades = [entry(0, direction="SHORT"), leave(0, direction="SHORT")]
-    sold, bought = of(
-        TradeExecuted, list(events(write_session(tmp_path / DAY, signals=[signal(0)], trades=trades)))
-    )
+    sold, bought = of(TradeExecuted, list(events(write_session(tmp_path / DAY, signals=[signal(0)], trades=trades))))
     assert (sold.side, bought.side) == ("SELL", "BUY")
 
 
@@ -297,9 +295,7 @@ BAD_ROWS = {
     "positions is not a list": json.dumps(book(2, 1e5) | {"positions": {}}),
     "positions names a symbol twice": json.dumps(book(2, 1e5, holding(), holding())),
     "positions holds BBB, which no fill opened": json.dumps(book(2, 1e5, holding("BBB"))),
-    "positions holds AAA, which no fill opened that way": json.dumps(
-        book(2, 1e5, holding(direction="SHORT"))
-    ),
+    "positions holds AAA, which no fill opened that way": json.dumps(book(2, 1e5, holding(direction="SHORT"))),
     "lacks entry_price": json.dumps(book(2, 1e5, {"symbol": "AAA", "direction": "LONG"})),
     "current_price is -1": json.dumps(book(2, 1e5, holding(current_price=-1))),
 }
@@ -333,14 +329,10 @@ def test_unusable_line_stops_the_play_before_it_and_is_named(
 
 
 @pytest.mark.parametrize(("file", "line", "complaint"), BAD)
-def test_unusable_line_is_told_and_left_out_when_asked(
-    file: str, line: str, complaint: str, tmp_path: Path
-) -> None:
+def test_unusable_line_is_told_and_left_out_when_asked(file: str, line: str, complaint: str, tmp_path: Path) -> None:
     told: list[str] = []
     whole = list(events(session_with(tmp_path / "a", file=file, line="")))
-    played = list(
-        events(session_with(tmp_path / "b", file=file, line=line), skip_bad=True, on_bad=told.append)
-    )
+    played = list(events(session_with(tmp_path / "b", file=file, line=line), skip_bad=True, on_bad=told.append))
     assert played == whole
     assert len(told) == 1
     assert "line 3" in told[0]

@@ -8,7 +8,8 @@ import typer
 
 def demo(
     session: Annotated[
-        Path | None, typer.Option(help="Folder of a recorded day or a day's results file; none: a simulated day.")
+        Path | None,
+        typer.Option(help="Folder of a recorded day or a day's results file; none: a simulated day."),
     ] = None,
     speed: Annotated[str, typer.Option(help="1 is real time, 60 a minute a second, or max.")] = "max",
     seed: Annotated[int, typer.Option(help="Seed of the simulated day.")] = 42,
@@ -23,7 +24,5 @@ def demo(
     from sentio.cli.publish import parse_speed
 
     parse_speed(speed)
-    options = Options(
-        session=session, speed=speed, seed=seed, root=root, skip_bad=skip_bad, keep=keep, as_json=as_json
-    )
+    options = Options(session=session, speed=speed, seed=seed, root=root, skip_bad=skip_bad, keep=keep, as_json=as_json)
     raise typer.Exit(run(options))

@@ -48,13 +48,14 @@ def on_log(bootstrap: str, topic: str, event: str) -> tuple[dict[str, Event], in
         consumer.assign([TopicPartition(topic, partition, 0) for partition in left])
         while left:
             message = consumer.poll(5)
-            if message is None or message.error():
+            body = message.value() if message else None
+            if message is None or message.error() or body is None:
                 raise RuntimeError(f"reading {topic}: {message.error() if message else 'nothing came for 5 s'}")
-            value = fastavro.schemaless_reader(io.BytesIO(message.value()[5:]), schema, None)
+            value: Any = fastavro.schemaless_reader(io.BytesIO(body[5:]), schema, None)
             canonical = {name: _plain(field) for name, field in value.items()}
             repeats += canonical["event_id"] in found
             found[canonical["event_id"]] = canonical
-            if message.offset() + 1 >= left.get(message.partition(), 0):
+            if (message.offset() or 0) + 1 >= left.get(message.partition(), 0):
                 left.pop(message.partition(), None)
     finally:
         consumer.close()

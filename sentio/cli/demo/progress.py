@@ -70,7 +70,9 @@ class Progress:
     def settled(self) -> bool:
         """Whether every reader has read to the end of the log."""
         self._look()
-        behind = self._connection.execute("select 1 from windows where revision > published_revision limit 1").fetchone()
+        behind = self._connection.execute(
+            "select 1 from windows where revision > published_revision limit 1"
+        ).fetchone()
         store = all(self._read.get(("store", t.name), 0) == self._ends[t.name] for t in topics().values() if t.table)
         counted = ("trades.executed", "performance.minute")
         aggregates = all(self._read.get(("aggregates", name), 0) == self._ends[name] for name in counted)

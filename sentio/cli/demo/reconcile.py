@@ -88,7 +88,9 @@ def _compare(report: Report, topic: str, who: str, log: dict[str, Event], other:
         differs = [name for name, value in log[key].items() if other[key][name] != value]
         if differs:
             name = differs[0]
-            report.problems.append(f"{topic}: event {key}: {name} is {log[key][name]} in the log, {other[key][name]} at the {who}")
+            report.problems.append(
+                f"{topic}: event {key}: {name} is {log[key][name]} in the log, {other[key][name]} at the {who}"
+            )
             return
 
 
@@ -150,7 +152,9 @@ def _compare_windows(report: Report, database: str, received: Mapping[str, Event
         key = (event["account"], event["strategy"], event["symbol"], event["kind"], event["start_at"])
         seen[key] = max(seen.get(key, 0), event["revision"])
     with psycopg.connect(database) as connection:
-        rows = connection.execute("select account, strategy, symbol, kind, start_at, revision from statistics").fetchall()
+        rows = connection.execute(
+            "select account, strategy, symbol, kind, start_at, revision from statistics"
+        ).fetchall()
     behind = [row for row in rows if seen.get(tuple(row[:5])) != row[5]]
     if behind or len(seen) != len(rows):
         report.problems.append(f"aggregates: the client lacks the newest state of {len(behind)} of {len(rows)} windows")

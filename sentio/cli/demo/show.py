@@ -7,7 +7,6 @@ is begun anew.
 import fcntl
 import json
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,12 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-import psycopg
 from pydantic import SecretStr
 
 from producers.source import Source, dump, open_source
 from schemas.topics import topics
-from sentio import database, kafka, log, topics as kafka_topics
+from sentio import database, log
+from sentio import topics as kafka_topics
 from sentio.cli.demo.fleet import Fleet, Member
 from sentio.cli.demo.progress import Progress, reporter
 from sentio.cli.demo.reconcile import Report, reconcile
@@ -66,16 +65,19 @@ def run(options: Options) -> int:
             fleet.stop()
 
 
-def _play(
-    options: Options, source: Source, root: Path, fleet: Fleet, settings: Settings, addresses: Addresses
-) -> int:
+def _play(options: Options, source: Source, root: Path, fleet: Fleet, settings: Settings, addresses: Addresses) -> int:
     say = reporter(quiet=options.as_json)
     say("starting store, aggregates, stream and rest")
     for name in ("store", "aggregates"):
         fleet.start(Member(name, ("run", name), "SENTIO_METRICS_PORT"))
     fleet.start(Member("stream", ("run", "stream"), "SENTIO_STREAM_PORT"))
     fleet.start(Member("rest", ("run", "rest"), "SENTIO_REST_PORT"))
-    _await(fleet, lambda: all(fleet.ready(name) for name in list(fleet.members)), "the processes are ready", READY_S)
+    _await(
+        fleet,
+        lambda: all(fleet.ready(name) for name in list(fleet.members)),
+        "the processes are ready",
+        READY_S,
+    )
     channels = [topic.channel for topic in topics().values() if topic.channel]
     viewer = Viewer(lambda: f"ws://127.0.0.1:{fleet.members['stream'].port}", channels, root / "client.jsonl")
     try:
@@ -163,7 +165,9 @@ def _await(fleet: Fleet, condition: Callable[[], bool], what: str, timeout_s: fl
     while not condition():
         fleet.tend()
         if deadline_s is not None and time.monotonic() > deadline_s:
-            raise Fatal(f"waited {timeout_s:.0f} s and it is not so that {what}; the logs are in {fleet.log('x').parent}")
+            raise Fatal(
+                f"waited {timeout_s:.0f} s and it is not so that {what}; the logs are in {fleet.log('x').parent}"
+            )
         time.sleep(0.1)
 
 

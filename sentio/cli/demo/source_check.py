@@ -170,9 +170,7 @@ def _of_session(folder: Path) -> Figures:
         except NOT_USABLE:
             bad += 1
     account = f"paper-{_day(folder, first_ms)}"
-    return fills.figures(
-        account, equity, signals=signals, positions=positions if equity else None, bad_lines=bad
-    )
+    return fills.figures(account, equity, signals=signals, positions=positions if equity else None, bad_lines=bad)
 
 
 def _of_results(path: Path) -> Figures:
