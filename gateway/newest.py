@@ -15,7 +15,7 @@ KEYS = {"signals": ("symbol",), "positions": ("account", "symbol"), "performance
 
 
 def newest_of_each(connection: Connection[DictRow], topic: Topic, value: str | None) -> list[DictRow]:
-    """At most `MOST_ROWS` rows, oldest first; positions without what is closed. ``value`` narrows the topic's filter.
+    """At most `MOST_ROWS` rows, oldest first; of positions only what is held. ``value`` narrows the topic's filter.
 
     Hops from key to key in the index instead of reading the whole table.
     """

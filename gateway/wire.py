@@ -1,5 +1,7 @@
-"""How values are written for clients, in the stream and in REST: decimals as plain strings without trailing zeros,
-times as RFC 3339 with Z, event ids as UUID text, and no NaN, which JSON does not have.
+"""How values are written for clients, in the stream and in REST.
+
+Decimals are plain strings without trailing zeros, times RFC 3339 with Z, event ids UUID text; a number that JSON
+does not have (NaN, infinity) is null.
 """
 
 import json

@@ -52,11 +52,13 @@ class Spool:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._lock = (folder / "lock").open("w")
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise SettingError(f"SENTIO_SPOOL={folder}: another publisher is using this spool") from None
         except OSError as failure:
             raise SettingError(f"SENTIO_SPOOL={folder}: {failure.strerror}") from None
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._lock.close()
+            raise SettingError(f"SENTIO_SPOOL={folder}: another publisher is using this spool") from None
         self._acknowledged = self._read_acknowledged()
         self._segments = sorted(int(path.stem) for path in folder.glob("*.seg"))
         self._drop_acknowledged_segments()
@@ -92,7 +94,7 @@ class Spool:
                 break
             chunks.append(data)
             accepted += 1
-        return accepted if self._write(b"".join(chunks)) else 0
+        return accepted if chunks and self._write(b"".join(chunks)) else 0
 
     def prepend(self, records: Sequence[Record]) -> None:
         """Keep records that were sent before anything in the spool, so that they are read first."""
@@ -184,7 +186,7 @@ class Spool:
     def _save_acknowledged(self, place: Place) -> None:
         self._acknowledged = place
         draft = self._folder / "acknowledged.new"
-        self._write_file(draft, f"{place[0]} {place[1]}".encode())
+        draft.write_text(f"{place[0]} {place[1]}")
         draft.replace(self._folder / "acknowledged")
 
     def _drop_acknowledged_segments(self) -> None:

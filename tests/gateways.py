@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -175,12 +175,11 @@ class Phone:
 
     async def close_code(self) -> tuple[int, str]:
         """Listen until the gateway closes."""
-        try:
+        with suppress(ConnectionClosed):
             while True:
                 await self.listen()
-        except ConnectionClosed as closed:
-            assert closed.rcvd, "closed without a close frame"
-            return closed.rcvd.code, closed.rcvd.reason
+        assert self.socket.close_code is not None
+        return self.socket.close_code, self.socket.close_reason or ""
 
 
 @dataclass
@@ -206,7 +205,7 @@ class Gateway:
 
     async def ready(self) -> None:
         async with asyncio.timeout(DEADLINE_S):
-            while not (await self.get("/readyz")).startswith("200"):
+            while not (await self.get("/readyz")).startswith("200"):  # noqa: ASYNC110 - of another process
                 await asyncio.sleep(0.02)
 
 

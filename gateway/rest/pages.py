@@ -6,8 +6,6 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-MAX_CURSOR_LENGTH = 2_000
-
 
 class BadCursor(ValueError):
     """The cursor is not one of this query."""

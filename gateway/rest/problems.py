@@ -1,5 +1,6 @@
 """Every error as application/problem+json (RFC 9457)."""
 
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -56,7 +57,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Exception, failed)
 
 
-def problem(request: Request, status: int, detail: str, headers: "dict[str, str] | None | Any" = None) -> JSONResponse:
+def problem(request: Request, status: int, detail: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
     body = Problem(
         type="about:blank",
         title=HTTPStatus(status).phrase,

@@ -37,7 +37,7 @@ def start_of(day: date) -> datetime:
 
 
 def trades(connections: Pool, query: Mapping[str, Any], *, limit: int, cursor: str | None) -> TradePage:
-    """Fills in the order of (executed_at, event_id); ``query`` has date, symbol and account, each may be None."""
+    """Fills by (executed_at, event_id); ``query`` has date, symbol and account, each may be None."""
     conditions = [_equals(name, query[name]) for name in ("symbol", "account") if query[name] is not None]
     day: date | None = query["date"]
     if day is not None:
@@ -66,7 +66,7 @@ def trades(connections: Pool, query: Mapping[str, Any], *, limit: int, cursor: s
 def statistics(
     connections: Pool, kind: Kind, query: Mapping[str, Any], *, limit: int, cursor: str | None
 ) -> StatisticPage:
-    """Windows in the order of (start, account, strategy, symbol); ``query`` has account, strategy, symbol, from, to."""
+    """Windows by (start, account, strategy, symbol); ``query`` has account, strategy, symbol, from and to."""
     conditions = [_equals("kind", kind)]
     conditions += [_equals(name, query[name]) for name in ("account", "strategy", "symbol") if query[name] is not None]
     first, last_day = query["from"], query["to"]

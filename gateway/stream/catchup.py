@@ -1,6 +1,7 @@
 """What a client missed, from the log: bounded reads in threads, a part at a time."""
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
@@ -14,6 +15,7 @@ from gateway.stream.channels import Channel
 from gateway.stream.cursor import BadCursor, Positions, decode
 from gateway.stream.decoding import Marks, to_batch
 from gateway.stream.ring import Entry, Log, Numbering
+from gateway.stream.sharing import Shared
 from schemas.topics import Topic
 from sentio import kafka
 from sentio.config import StreamSettings
@@ -27,7 +29,7 @@ SILENCE_S = 20.0  # of the broker, until the client is told to come back later
 OLDEST_FOR_S = 5.0
 
 
-class CannotResume(Exception):  # noqa: N818 - an answer to a client
+class CannotResume(Exception):
     """A cursor from which no updates can follow without a gap."""
 
     def __init__(self, reason: str, message: str) -> None:
@@ -59,7 +61,8 @@ class History:
         self._settings = settings
         self._threads = threads
         self._asker: Consumer | None = None
-        self._oldest: dict[Log, tuple[float, asyncio.Task[dict[int, int]]]] = {}
+        self._oldest = Shared[dict[int, int]](good_for_s=OLDEST_FOR_S)
+        self._asking = threading.Lock()
         self._stopped = False
 
     def stop(self) -> None:
@@ -88,13 +91,8 @@ class History:
         return positions
 
     async def oldest(self, log: Log) -> dict[int, int]:
-        """Oldest offset of each partition, asked once for all clients that come at the same time."""
-        asked = self._oldest.get(log)
-        if asked is None or time.monotonic() - asked[0] > OLDEST_FOR_S or _failed(asked[1]):
-            self._oldest = {one: at for one, at in self._oldest.items() if not one.retired.is_set()}
-            task = asyncio.create_task(self._ask_oldest(log))
-            self._oldest[log] = asked = (time.monotonic(), task)
-        return await asyncio.shield(asked[1])
+        """Oldest offset of each partition, not older than a few seconds; raises `Retryable`."""
+        return await self._oldest.get(log, lambda: self._ask_oldest(log))
 
     async def part(self, log: Log, positions: Positions, reader: Reader) -> Part:
         """The next part from ``positions`` towards where the log has been fanned out; raises `Retryable`."""
@@ -137,15 +135,12 @@ class History:
         return {partition: oldest for partition, (oldest, _) in ends.items()}
 
     def _ends(self, topic: Topic, partitions: Sequence[int]) -> dict[int, tuple[int, int]]:
-        if self._asker is None:
-            self._asker = Consumer(kafka.reader(self._settings.kafka, name="sentio-stream-history"))
+        with self._asking:
+            if self._asker is None:
+                self._asker = Consumer(kafka.reader(self._settings.kafka, name="sentio-stream-history"))
         name = topic.full_name(self._settings.topic_prefix)
         found = kafka.ends(self._asker, [(name, partition) for partition in partitions])
         return {partition: span for (_, partition), span in found.items()}
 
     async def _in_thread(self, work: Callable[[*Ts], T], *arguments: *Ts) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)
-
-
-def _failed(task: asyncio.Task[dict[int, int]]) -> bool:
-    return task.done() and (task.cancelled() or task.exception() is not None)

@@ -62,7 +62,7 @@ class Client:
                 await self._offered.wait()
                 self._offered.clear()
                 while self._queue:
-                    # Several frames in one write; leaving the context waits while the socket's buffer is full.
+                    # Several frames in one write; leaving waits while the socket's buffer is full.
                     async with self._socket.send_context():
                         for _ in range(min(AT_ONCE, len(self._queue))):
                             self._socket.protocol.send_text(self._queue.popleft())

@@ -1,7 +1,7 @@
 """Where a reader stands in the log of one topic, and the opaque text of it that clients keep.
 
-A cursor is the log's epoch (from Kafka's topic id, which changes when a topic is made again) and the next offset of
-every partition. It is good on any gateway and after any restart. Nothing here reads or waits.
+A cursor is the log's epoch (from Kafka's topic id, which changes when a topic is made again) and the next
+offset of every partition. It is good on any gateway and after any restart. Nothing here reads or waits.
 """
 
 import binascii
@@ -17,6 +17,7 @@ EPOCH_BYTES = 8
 CHECK_BYTES = 4
 MAX_PARTITIONS = 10_000
 MAX_OFFSET = (1 << 63) - 1
+LOW_BITS, MORE = 0x7F, 0x80  # of a byte of a varint
 
 
 class BadCursor(ValueError):
@@ -115,8 +116,8 @@ _TO_STANDARD = bytes.maketrans(b"-_+/", b"+/!!")
 def _varint(number: int) -> bytes:
     """LEB128: seven bits a byte, lowest first."""
     written = bytearray()
-    while number > 0x7F:
-        written.append(number & 0x7F | 0x80)
+    while number > LOW_BITS:
+        written.append(number & LOW_BITS | MORE)
         number >>= 7
     written.append(number)
     return bytes(written)
@@ -127,10 +128,10 @@ def _read_varint(raw: bytes, at: int) -> tuple[int, int]:
     while at < len(raw):
         byte = raw[at]
         at += 1
-        number |= (byte & 0x7F) << shift
+        number |= (byte & LOW_BITS) << shift
         if number > MAX_OFFSET:
             break
-        if byte < 0x80:  # noqa: PLR2004 - the bit that says more follows
+        if not byte & MORE:
             return number, at
         shift += 7
     raise BadCursor("a number ends too early or is too large")

@@ -1,4 +1,4 @@
-"""From the feed to the clients that listen: each message becomes a frame once per channel, shared by its clients."""
+"""From the feed to who listens: each message becomes a frame once per channel, shared by all its clients."""
 
 import asyncio
 from collections import defaultdict
@@ -26,7 +26,7 @@ class Listener:
     """Where the client stands; kept up only while it is ahead."""
 
     ahead: dict[int, int] = field(init=False)
-    """Partitions in which the client is further than this gateway, since it came from another or from a snapshot."""
+    """Where the client is further than this gateway, since it came from another one or from a snapshot."""
 
     def __post_init__(self) -> None:
         ours = self.log.positions
@@ -53,7 +53,12 @@ def frame(channel: Channel, entry: Entry, positions: Positions) -> bytes:
     """The update of an entry; moves ``positions`` past it."""
     positions.advance(entry.partition, entry.offset + 1)
     return protocol.update(
-        channel.text, entry.partition, entry.offset, entry.previous_in(channel), positions.token, entry.body
+        channel,
+        partition=entry.partition,
+        offset=entry.offset,
+        prev=entry.previous_in(channel),
+        cursor=positions.token,
+        body=entry.body,
     )
 
 

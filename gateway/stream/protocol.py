@@ -16,7 +16,7 @@ MAX_CHANNELS = 200
 BAD_IN_A_ROW = 10
 RETRY_S = 5
 
-# 44xx: do not come back as you are. 45xx: come back with your cursors. 1012 is RFC 6455's registered "service restart".
+# 44xx: do not come back as you are. 45xx, and the registered 1012 "service restart": come back with your cursors.
 CLOSE_BAD_REQUESTS = 4400
 CLOSE_SLOW = 4508
 CLOSE_RESTART = 1012
@@ -33,7 +33,7 @@ ErrorCode = Literal[
 Id = int | str | None
 
 
-class Refused(Exception):  # noqa: N818 - an answer to a client, not a failure of ours
+class Refused(Exception):
     """A request that cannot be followed; becomes an error frame."""
 
     def __init__(self, code: ErrorCode, message: str, request_id: Id = None) -> None:
@@ -152,16 +152,17 @@ def resume_failed(channel: Channel, reason: str, message: str) -> bytes:
 
 def snapshot(channel: Channel, cursor: str, documents: Iterable[str], *, truncated: bool) -> bytes:
     """``documents`` are JSON objects."""
-    head = f'{{"type":"snapshot","channel":{channel.text},"cursor":"{cursor}","truncated":{dumps(truncated)},"data":['
+    what = f'"channel":{channel.text},"cursor":"{cursor}","truncated":{dumps(truncated)}'
+    head = f'{{"type":"snapshot",{what},"data":['
     return (head + ",".join(documents) + "]}").encode()
 
 
-def update(channel_text: str, partition: int, offset: int, prev: int | None, cursor: str, at_and_data: str) -> bytes:
-    """One event; ``at_and_data`` is the part that is the same on every channel (`gateway.stream.documents`)."""
+def update(channel: Channel, *, partition: int, offset: int, prev: int | None, cursor: str, body: str) -> bytes:
+    """One event; ``body`` is what is the same on every channel (`gateway.stream.documents.bodies`)."""
     previous = "null" if prev is None else f'"{partition}:{prev}"'
     return (
-        f'{{"type":"update","channel":{channel_text},"seq":"{partition}:{offset}","prev":{previous},'
-        f'"cursor":"{cursor}",{at_and_data}}}'
+        f'{{"type":"update","channel":{channel.text},"seq":"{partition}:{offset}","prev":{previous},'
+        f'"cursor":"{cursor}",{body}}}'
     ).encode()
 
 

@@ -134,8 +134,7 @@ class Log:
             if not behind:
                 break
             if entry.offset >= positions.next(entry.partition):
-                if entry.offset < self.positions.offsets[entry.partition]:
-                    found.append(entry)
+                found.append(entry)
             else:
                 behind.discard(entry.partition)
         found.reverse()

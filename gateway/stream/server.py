@@ -26,7 +26,7 @@ LARGEST_FRAME_BYTES = 1 << 20  # beyond it the connection is closed (1009) rathe
 HANDSHAKE_S = 4.0
 CLOSE_S = 3.0
 END_S = 4.5
-THREADS = 8
+LOG_READS = 4
 CONNECTIONS = 4
 STUCK_S = 60.0
 DATABASE_GOOD_FOR_S = 1.0
@@ -49,13 +49,14 @@ async def _until_signalled(settings: StreamSettings) -> None:
 async def run(settings: StreamSettings, stop: asyncio.Event, *, listening: "asyncio.Future[int] | None" = None) -> None:
     """Serve until ``stop`` is set; ``listening`` is given the port once it is bound."""
     logging.getLogger("websockets").setLevel(logging.CRITICAL)  # scanners and lost phones are no news
-    threads = ThreadPoolExecutor(THREADS, "stream")
+    # Apart, so that reads of a log that does not answer keep no snapshot waiting.
+    log_threads, database_threads = ThreadPoolExecutor(LOG_READS, "log"), ThreadPoolExecutor(CONNECTIONS, "database")
     connections = pool(settings.database, name="sentio-stream", size=CONNECTIONS)
     feed = Feed(settings)
     fanout = Fanout(ring=settings.stream_ring)
-    history = History(settings, threads)
-    snapshots = Snapshots(connections, history, threads, topic_prefix=settings.topic_prefix)
-    health = Health(feed, fanout, connections, threads)
+    history = History(settings, log_threads)
+    snapshots = Snapshots(connections, history, database_threads, topic_prefix=settings.topic_prefix)
+    health = Health(feed, fanout, connections, database_threads)
     sessions: set[Session] = set()
 
     async def serve_one(socket: ServerConnection) -> None:
@@ -74,7 +75,7 @@ async def run(settings: StreamSettings, stop: asyncio.Event, *, listening: "asyn
             settings.stream_host,
             settings.stream_port,
             process_request=health.answer,
-            compression=None,  # a frame is written once for all clients, and half a megabyte of state each is saved
+            compression=None,  # it would be done anew for each client, and keep state for each
             max_size=LARGEST_FRAME_BYTES,
             open_timeout=HANDSHAKE_S,
             close_timeout=CLOSE_S,
@@ -98,7 +99,8 @@ async def run(settings: StreamSettings, stop: asyncio.Event, *, listening: "asyn
             task.cancel()
         history.stop()
         await feed.stop()
-        threads.shutdown(wait=False, cancel_futures=True)
+        log_threads.shutdown(wait=False, cancel_futures=True)
+        database_threads.shutdown(wait=False, cancel_futures=True)
         connections.close(timeout=0)
 
 

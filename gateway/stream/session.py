@@ -15,6 +15,8 @@ from gateway.stream.snapshot import Snapshots
 from gateway.stream.subscription import Subscription
 from sentio.config import StreamSettings
 
+ANSWER_S = 3.0
+
 
 class Session:
     """`run` it for as long as the connection lives."""
@@ -63,7 +65,9 @@ class Session:
                 bad += 1
                 self._client.offer([protocol.error(refusal.request_id, refusal.code, str(refusal))])
                 if bad >= protocol.BAD_IN_A_ROW:
-                    await self._client.drained()
+                    with suppress(TimeoutError):  # who does not read need not know what was wrong
+                        async with asyncio.timeout(ANSWER_S):
+                            await self._client.drained()
                     self._client.close(protocol.CLOSE_BAD_REQUESTS, f"{bad} bad requests in a row")
                     return
             else:

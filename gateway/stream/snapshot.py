@@ -1,11 +1,10 @@
 """What a channel shows before its first update: rows of the database, and the offsets at which they stand.
 
-Rows and the store's offsets are read in one REPEATABLE READ transaction, so that what follows those offsets in the log
-is exactly what the rows do not hold yet.
+Rows and the store's offsets are read in one REPEATABLE READ transaction, so that what follows those offsets in
+the log is exactly what the rows do not hold yet.
 """
 
 import asyncio
-import time
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from gateway.stream.catchup import History
 from gateway.stream.channels import Channel
 from gateway.stream.cursor import Positions
 from gateway.stream.ring import Log
+from gateway.stream.sharing import Shared
 from schemas.columns import arrow_schema
 
 STORE_GROUP = "store"
@@ -39,28 +39,18 @@ class Snapshot:
 
 
 class Snapshots:
-    """Reads snapshots; clients that come at the same time share one, which is as good: updates follow its cursor."""
+    """Clients that come at the same time share a snapshot, which is as good: updates follow its cursor."""
 
     def __init__(self, connections: Pool, history: History, threads: Executor, *, topic_prefix: str) -> None:
         self._connections = connections
         self._history = history
         self._threads = threads
         self._topic_prefix = topic_prefix
-        self._shared: dict[tuple[str, Log], tuple[float, asyncio.Task[Snapshot]]] = {}
+        self._shared = Shared[Snapshot](good_for_s=SHARED_FOR_S)
 
     async def get(self, channel: Channel, log: Log) -> Snapshot:
         """Raises `Retryable` in an outage of the database or the broker."""
-        now_s = time.monotonic()
-        self._shared = {
-            key: (asked_s, task)
-            for key, (asked_s, task) in self._shared.items()
-            if not task.done() or now_s - asked_s < SHARED_FOR_S
-        }
-        key = (channel.name, log)
-        shared = self._shared.get(key)
-        if shared is None or (shared[1].done() and shared[1].exception()):
-            self._shared[key] = shared = (now_s, asyncio.create_task(self._take(channel, log)))
-        return await asyncio.shield(shared[1])
+        return await self._shared.get((channel, log), lambda: self._take(channel, log))
 
     async def _take(self, channel: Channel, log: Log) -> Snapshot:
         table = channel.topic.table
@@ -76,7 +66,7 @@ class Snapshots:
         return Snapshot([wire.dumps(wire.document(row)) for row in rows], positions, len(rows) >= MOST_ROWS)
 
     async def _of_derived(self, channel: Channel, log: Log) -> Snapshot:
-        """Topics that the store does not write: what is in memory, or the statistics as they are after the cursor."""
+        """Of topics that the store does not write: what is in memory, or the statistics after the cursor."""
         positions = log.positions.copy()
         if channel.topic.event != "AggregateUpdated":
             return Snapshot([entry.page.documents[entry.row] for entry in log.newest(channel)], positions)

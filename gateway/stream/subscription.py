@@ -1,4 +1,4 @@
-"""The life of one client on one channel: snapshot or cursor, what was missed, then live, as one straight task."""
+"""The life of one client on one channel as a task: snapshot or cursor, then what was missed, then live."""
 
 import asyncio
 from collections.abc import Sequence
@@ -71,7 +71,7 @@ class Subscription:
             self._give_up("the channel's log is not there yet; try again", "its topic is not followed yet")
         except Retryable as failure:
             self._give_up("the channel cannot be read at the moment; try again", str(failure))
-        except Exception:  # one channel of one client; the others go on
+        except Exception:  # noqa: BLE001 - one channel of one client; the others go on
             logs.get().exception("a subscription failed", channel=self._channel.name)
             self._client.offer([protocol.unavailable(self._request_id, self._channel, "internal error; try again")])
 
@@ -96,8 +96,9 @@ class Subscription:
         return positions
 
     async def _catch_up(self, log: Log, positions: Positions) -> None:
-        """Offer everything from ``positions`` on, then listen. The last step is one without an await: no message can
-        come between what is replayed and what is live.
+        """Offer everything from ``positions`` on, then listen.
+
+        There is no await in the last step: no message can come between what is replayed and what is live.
         """
         reader = Reader(self._channel)
         while not log.retired.is_set():

@@ -15,7 +15,7 @@ from confluent_kafka.admin import AdminClient
 from gateway.stream.cursor import Cursor, decode, encode, epoch_of
 from schemas.events import EngineHeartbeat, PositionUpdated, SignalGenerated
 from sentio.testing.servers import Kafka
-from tests.gateways import START, Platform, gateway, heard_ids, ids, make_platform, trade, trades
+from tests.gateways import START, Platform, Published, gateway, heard_ids, ids, make_platform, trade, trades
 
 pytestmark = pytest.mark.anyio
 
@@ -126,8 +126,12 @@ async def test_switch_to_live_loses_nothing_while_the_engine_publishes(platform:
     settings = platform.settings.model_copy(update={"stream_ring": 200})
     first = platform.publish(trades(300))
     platform.store(first[:250])
+
+    def run_engine() -> list[Published]:
+        return [one for _ in range(200) for one in platform.publish(trades(10))]
+
     async with gateway(settings) as running:
-        engine = asyncio.create_task(asyncio.to_thread(lambda: [platform.publish(trades(10)) for _ in range(200)]))
+        engine = asyncio.create_task(asyncio.to_thread(run_engine))
 
         async def watch() -> list[str]:
             async with running.phone() as phone:
@@ -140,9 +144,9 @@ async def test_switch_to_live_loses_nothing_while_the_engine_publishes(platform:
 
         phones = []
         while not engine.done():
-            phones.append(asyncio.create_task(watch()))
+            phones += [asyncio.create_task(watch())]
             await asyncio.wait([engine], timeout=0.2)
-        published = ids([*first[250:], *(one for batch in await engine for one in batch)])
+        published = ids(first[250:] + await engine)
         assert len(phones) > 1
         for phone in phones:
             assert sorted(await phone) == sorted(published)
@@ -262,9 +266,18 @@ async def test_slow_client_is_closed_and_may_come_back_with_its_cursor(platform:
 
 async def test_snapshots_of_state_show_the_newest_of_each(platform: Platform) -> None:
     def position(account: str, symbol: str, quantity: int, minute: int) -> PositionUpdated:
-        amounts = dict.fromkeys(("average_entry", "mark", "unrealized_pnl", "realized_pnl"), Decimal(1))
+        one = Decimal(1)
         at = START + timedelta(minutes=minute)
-        return PositionUpdated(account=account, symbol=symbol, quantity=Decimal(quantity), updated_at=at, **amounts)
+        return PositionUpdated(
+            account=account,
+            symbol=symbol,
+            quantity=Decimal(quantity),
+            average_entry=one,
+            mark=one,
+            unrealized_pnl=one,
+            realized_pnl=one,
+            updated_at=at,
+        )
 
     def signal(symbol: str, bar: int, probability: float) -> SignalGenerated:
         return SignalGenerated(

@@ -296,3 +296,15 @@ def test_file_without_one_of_its_parts_is_no_results_file(part: str, tmp_path: P
     path = write(tmp_path, change=lambda value: value.pop(part))
     with pytest.raises(NotPlayable, match=f"lacks {part}"):
         events(path)
+
+
+@pytest.mark.parametrize("minutes", [[-2, -1, 0, 1, 3, 4, 5], [-2, -1, 0, 1, 2, 4]])
+def test_symbol_that_opens_in_time_but_has_not_every_minute_is_not_the_clock(
+    minutes: list[int], tmp_path: Path
+) -> None:
+    def add_another_first(value: dict[str, Any]) -> None:
+        other = [bar(ms(number), 10.0) for number in minutes]
+        value["price_data"] = {"OTHER": other} | value["price_data"]
+
+    rows = of(PerformanceMinute, list(events(write(tmp_path, change=add_another_first))))
+    assert [row.minute_at for row in rows] == [minute(number) for number in range(5)]

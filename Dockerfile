@@ -1,0 +1,22 @@
+# One image for every process of the platform; what it runs is the command, as for `sentio`.
+FROM python:3.11-slim-trixie
+
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+RUN useradd --system --uid 10001 --home-dir /srv/sentio --create-home sentio
+WORKDIR /srv/sentio
+
+# Before the code, so that a change of the code does not install everything again.
+COPY requirements.lock ./
+RUN pip install --require-hashes --requirement requirements.lock
+
+COPY pyproject.toml README.md /tmp/sentio/
+COPY schemas /tmp/sentio/schemas
+COPY producers /tmp/sentio/producers
+COPY consumers /tmp/sentio/consumers
+COPY gateway /tmp/sentio/gateway
+COPY sentio /tmp/sentio/sentio
+RUN pip install --no-deps --no-build-isolation /tmp/sentio && rm -r /tmp/sentio
+
+USER 10001
+ENTRYPOINT ["sentio"]
+CMD ["--help"]

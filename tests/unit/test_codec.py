@@ -1,0 +1,118 @@
+"""Bytes to columns and back: exact, and one bad message never spoils the others."""
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas.codec import FRAME, decode, encode
+from schemas.columns import arrow_schema, from_events, to_events
+from schemas.registry import avro_files, current
+from tests.samples import encoded, signal, trade
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+LAST_US = 7_258_118_400_000_000 - 1
+
+
+def values_of(field: pa.Field, limits: dict[str, Any]) -> st.SearchStrategy[Any]:
+    low = 0 if "above" in limits or "from" in limits else None
+    if pa.types.is_decimal(field.type):
+        top = 10**field.type.precision - 1
+        smallest = -top if low is None else int("above" in limits)
+        values: st.SearchStrategy[Any] = st.integers(smallest, top).map(lambda n: Decimal(n).scaleb(-field.type.scale))
+    elif pa.types.is_timestamp(field.type):
+        values = st.integers(0, LAST_US).map(lambda us: EPOCH + timedelta(microseconds=us))
+    elif pa.types.is_floating(field.type):
+        values = st.floats(0, 1)
+    elif pa.types.is_integer(field.type):
+        top = 2 ** (field.type.bit_width - 1) - 1
+        values = st.integers(-top - 1 if low is None else 0, top)
+    elif pa.types.is_fixed_size_binary(field.type):
+        values = st.binary(min_size=16, max_size=16)
+    else:
+        values = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
+    return st.one_of(st.none(), values) if field.nullable else values
+
+
+@st.composite
+def batches(draw: st.DrawFn) -> tuple[str, pa.RecordBatch]:
+    event = draw(st.sampled_from(sorted(avro_files())))
+    fields = {field["name"]: field for field in avro_files()[event]["fields"]}
+    size = draw(st.integers(1, 4))
+    arrays = []
+    for column in arrow_schema(event):
+        kind = fields[column.name]["type"]
+        values = values_of(column, fields[column.name])
+        if isinstance(kind, dict) and kind["type"] == "enum":
+            values = st.sampled_from(kind["symbols"])
+        arrays.append(pa.array(draw(st.lists(values, min_size=size, max_size=size)), column.type))
+    return event, pa.record_batch(arrays, schema=arrow_schema(event))
+
+
+@given(batches())
+def test_every_event_comes_back_as_it_was_encoded(batch: tuple[str, pa.RecordBatch]) -> None:
+    event, records = batch
+    decoded = decode(event, encode(event, records))
+    assert decoded.poison == ()
+    assert decoded.records == records
+
+
+@given(st.binary(max_size=300), st.booleans())
+def test_any_bytes_are_decoded_or_given_back_with_a_reason(noise: bytes, framed: bool) -> None:  # noqa: FBT001
+    message = FRAME.pack(0, current("TradeExecuted").id) + noise if framed else noise
+    decoded = decode("TradeExecuted", [encoded(trade()), message])
+    assert decoded.kept[0] == 0
+    assert len(decoded.kept) + len(decoded.poison) == 2
+    assert decoded.records.num_rows == len(decoded.kept)
+
+
+@given(st.data())
+def test_a_flipped_or_cut_message_costs_only_itself(data: st.DataObject) -> None:
+    good = encoded(trade(1, pnl="-12.5"), number=1)
+    at = data.draw(st.integers(0, len(good) - 1))
+    bad = data.draw(st.sampled_from([good[:at], good[:at] + bytes([good[at] ^ 0xFF]) + good[at + 1 :]]))
+    decoded = decode("TradeExecuted", [good, bad, good])
+    assert decoded.kept[0] == 0
+    assert decoded.kept[-1] == 2
+    ends = decoded.records.take(pa.array([0, decoded.records.num_rows - 1]))
+    assert to_events(ends, "TradeExecuted")[0] == to_events(ends, "TradeExecuted")[1]
+
+
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        (None, "tombstone"),
+        (b"hello, this is no Avro", "not framed"),
+        (b"", "not framed"),
+        (FRAME.pack(0, 7) + b"abc", "unknown schema id 7"),
+        (encoded(signal()), "SignalGenerated, this topic carries TradeExecuted"),
+        (encoded(trade())[:-1], "ends too early"),
+        (encoded(trade()) + b"\0", "1 bytes after the end"),
+        (encoded(trade(quantity=Decimal(0))), "quantity is 0E-8, not above 0"),
+        (encoded(trade(price=Decimal(-1))), "not above 0"),
+        (encoded(trade(reason="a\0b")), "reason holds a NUL character"),
+        (encoded(trade(executed_at=datetime(2300, 1, 1, tzinfo=UTC))), "outside the years"),
+        # A length of 2**40 in front of a string that is not there.
+        (encoded(trade())[:21] + b"\x80\x80\x80\x80\x80\x80\x01", "TradeExecuted in Avro"),
+    ],
+)
+def test_what_cannot_be_used_says_why(message: bytes | None, reason: str) -> None:
+    decoded = decode("TradeExecuted", [encoded(trade()), message, encoded(trade())])
+    assert decoded.kept == (0, 2)
+    [(index, why)] = decoded.poison
+    assert index == 1
+    assert reason in why
+
+
+def test_a_probability_that_is_no_number_is_poison() -> None:
+    decoded = decode("SignalGenerated", [encoded(signal(probability=float("nan")))])
+    assert "probability is nan" in decoded.poison[0][1]
+
+
+def test_nothing_is_rounded_on_the_way_to_columns() -> None:
+    with pytest.raises(pa.ArrowInvalid):
+        from_events([trade(price=Decimal("1.00000000001"))])
