@@ -8,7 +8,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .PHONY: setup demo test test-containers check format lock clean tools
 
-setup: $(VENV)/.complete $(JARS)
+setup: $(VENV)/.installed $(JARS)
 
 tools:
 	@command -v $(PYTHON) >/dev/null || { echo "missing: Python 3.11 or newer (set PYTHON=/path/to/python3)" >&2; exit 1; }
@@ -17,10 +17,13 @@ tools:
 	@command -v java >/dev/null || { echo "missing: Java 17 or newer (Debian: apt-get install openjdk-17-jre-headless)" >&2; exit 1; }
 	@command -v mvn >/dev/null || { echo "missing: Maven (Debian: apt-get install maven)" >&2; exit 1; }
 
-$(VENV)/.complete: requirements.lock pyproject.toml | tools
+$(VENV)/.complete: requirements.lock | tools
 	@echo "setting up .venv ..." >&2
 	@$(PYTHON) -m venv --clear $(VENV)
 	@$(BIN)/pip install --quiet --require-hashes -r requirements.lock
+	@touch $@
+
+$(VENV)/.installed: pyproject.toml $(VENV)/.complete
 	@$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 

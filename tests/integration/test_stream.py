@@ -163,11 +163,16 @@ async def test_narrowed_channels_hear_their_value_only(platform: Platform) -> No
             of_symbol = [frame for frame in frames if frame["channel"] == f"trades.{symbol}"]
             assert [frame["data"]["symbol"] for frame in of_symbol] == [symbol] * 3
             assert partition_order(of_symbol)
+        of_spy = [frame for frame in frames if frame["channel"] == "trades.SPY"]
         await phone.nothing_more()
         await phone.say(op="unsubscribe", channels=["trades.SPY"])
         await phone.next("ack")
         await asyncio.to_thread(platform.publish, trades(4))
         assert (await phone.next("update"))["data"]["symbol"] == "BRK.B"
+        await phone.nothing_more()
+        await phone.subscribe("trades.SPY", of_spy[0]["cursor"])  # what follows is in memory
+        rest = await phone.updates(3)
+        assert [frame["data"]["sequence"] for frame in rest] == [6, 10, 14]
         await phone.nothing_more()
 
 

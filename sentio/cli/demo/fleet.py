@@ -12,6 +12,7 @@ from pathlib import Path
 
 from sentio.errors import Fatal
 from sentio.stack import processes
+from sentio.stack.stack import Stack
 
 MOST_STARTS = 20
 
@@ -34,8 +35,9 @@ class Member:
 class Fleet:
     """Processes under one folder: logs in logs/, what runs in run/ (a second start finds what a crash left)."""
 
-    def __init__(self, root: Path, environment: Mapping[str, str]) -> None:
+    def __init__(self, root: Path, environment: Mapping[str, str], stack: Stack) -> None:
         self._root = root
+        self._stack = stack
         self._environment = {**os.environ, **environment}
         self.members: dict[str, Member] = {}
         for folder in ("logs", "run"):
@@ -53,6 +55,9 @@ class Fleet:
 
     def tend(self) -> None:
         """Start again what died; raises `Fatal` with its last word when it ended by its own decision."""
+        for server in (self._stack.kafka, self._stack.database):
+            if server.process is None:
+                server.start()
         for member in self.members.values():
             if member.process is not None and not member.process.running:
                 self._check_last_word(member)

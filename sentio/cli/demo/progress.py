@@ -16,8 +16,12 @@ from schemas.topics import topics
 from sentio import kafka
 from sentio.cli.demo.viewer import Viewer
 from sentio.config import Settings
+from sentio.errors import Retryable
 
 EVERY_S = 0.25
+
+_READ = "select group_name, topic, sum(greatest(next_offset, 0))::bigint from consumer_offsets group by 1, 2"
+_UNANNOUNCED = "select count(*) from windows where revision > published_revision"
 
 
 def reporter(*, quiet: bool) -> Callable[[str], None]:
@@ -38,12 +42,13 @@ class Progress:
         self._settings = settings
         self._viewer = viewer
         self._reader = Consumer(kafka.reader(settings.kafka, name="sentio-demo"))
-        self._connection = psycopg.connect(database, autocommit=True, application_name="sentio-demo")
+        self._database = database
         console = Console(stderr=True)
         self._live = None if quiet or not console.is_terminal else Live(console=console, auto_refresh=False)
         self._next_s = 0.0
         self._ends: dict[str, int] = {}
         self._read: dict[tuple[str, str], int] = {}
+        self._unannounced = 0
 
     def __enter__(self) -> Self:
         if self._live:
@@ -56,7 +61,6 @@ class Progress:
         if self._live:
             self._live.stop()
         self._reader.close()
-        self._connection.close()
 
     def turn(self) -> bool:
         """Look and show, if it is time; always true."""
@@ -69,10 +73,8 @@ class Progress:
 
     def settled(self) -> bool:
         """Whether every reader has read to the end of the log."""
-        self._look()
-        behind = self._connection.execute(
-            "select 1 from windows where revision > published_revision limit 1"
-        ).fetchone()
+        if not self._look() or self._unannounced:
+            return False
         store = all(self._read.get(("store", t.name), 0) == self._ends[t.name] for t in topics().values() if t.table)
         counted = ("trades.executed", "performance.minute")
         aggregates = all(self._read.get(("aggregates", name), 0) == self._ends[name] for name in counted)
@@ -81,18 +83,23 @@ class Progress:
             for t in topics().values()
             if t.channel
         )
-        return store and aggregates and client and not behind
+        return store and aggregates and client
 
-    def _look(self) -> None:
-        for topic in topics().values():
-            name = topic.full_name(self._settings.topic_prefix)
-            places = [(name, partition) for partition in range(self._settings.partitions)]
-            self._ends[topic.name] = sum(end for _, end in kafka.ends(self._reader, places).values())
-        rows = self._connection.execute(
-            "select group_name, topic, sum(greatest(next_offset, 0))::bigint from consumer_offsets group by 1, 2"
-        )
+    def _look(self) -> bool:
+        """Take the figures; false while Kafka or the database cannot give them."""
         prefix = f"{self._settings.topic_prefix}."
+        try:
+            for topic in topics().values():
+                name = topic.full_name(self._settings.topic_prefix)
+                places = [(name, partition) for partition in range(self._settings.partitions)]
+                self._ends[topic.name] = sum(end for _, end in kafka.ends(self._reader, places).values())
+            with psycopg.connect(self._database, application_name="sentio-demo", connect_timeout=2) as connection:
+                rows = connection.execute(_READ).fetchall()
+                [(self._unannounced,)] = connection.execute(_UNANNOUNCED).fetchall()
+        except (Retryable, psycopg.OperationalError):
+            return False
         self._read = {(group, topic.removeprefix(prefix)): read for group, topic, read in rows}
+        return True
 
     def _table(self) -> Table:
         table = Table("topic", "on the log", "store lag", "aggregates lag", "at the client", title="the day so far")

@@ -1,5 +1,7 @@
 """Whether the source, the log, the tables and the client agree; every disagreement is a line that says where."""
 
+import gzip
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -72,6 +74,8 @@ def reconcile(
     _compare_with_source(report, expected, logs)
     _compare_day(report, expected, database, received[AGGREGATES.channel or ""])
     _compare_windows(report, database, received[AGGREGATES.channel or ""])
+    if source.is_file() and ".jsonl" not in source.suffixes:
+        _compare_with_engine(report, source)
     dead = [topic.name for topic in topics().values() if _count(bootstrap, full_name(topic) + ".dead")]
     if dead:
         report.problems.append(f"dead letters of {', '.join(dead)}")
@@ -133,6 +137,26 @@ def _compare_day(report: Report, expected: Figures, database: str, received: Map
     for name, value in source.items():
         client = _number(shown.get(name))
         report.expect(f"day's {name}", {"source": value, "table": day[name], "client": client})
+
+
+def _compare_with_engine(report: Report, source: Path) -> None:
+    """The statistics that the engine itself wrote at the end of its day, at its four decimals."""
+    text = gzip.decompress(source.read_bytes()) if source.suffix == ".gz" else source.read_bytes()
+    engine = json.loads(text, parse_float=Decimal)["performance"]
+    names = {
+        "total_trades": "trades",
+        "winning_trades": "wins",
+        "losing_trades": "losses",
+        "win_rate": "win_rate",
+        "avg_win": "average_win",
+        "avg_loss": "average_loss",
+        "profit_factor": "profit_factor",
+        "final_equity": "equity_close",
+    }
+    for theirs, ours in names.items():
+        value = report.day.get(ours)
+        rounded = round(value, 4) if isinstance(value, Decimal) else value
+        report.expect(f"day's {ours}", {"engine": engine[theirs], "table": rounded})
 
 
 def _newest(received: Mapping[str, Event]) -> dict[tuple[str, str, str, str], Event]:

@@ -55,9 +55,9 @@ def run(options: Options) -> int:
     source = open_source(options.session, seed=options.seed, skip_bad=options.skip_bad, on_bad=None)
     root = (options.root / source.name).absolute()
     say = reporter(quiet=options.as_json)
-    with _alone(root), _servers(root, say) as addresses:
+    with _alone(root), _servers(root, say) as (stack, addresses):
         settings = _prepare(addresses)
-        fleet = Fleet(root, _environment(settings, addresses))
+        fleet = Fleet(root, _environment(settings, addresses), stack)
         fleet.stop_leftovers()
         try:
             return _play(options, source, root, fleet, settings, addresses)
@@ -128,7 +128,7 @@ def _player(options: Options) -> Member:
 
 
 @contextmanager
-def _servers(root: Path, say: Callable[[str], None]) -> Iterator[Addresses]:
+def _servers(root: Path, say: Callable[[str], None]) -> Iterator[tuple[Stack, Addresses]]:
     stack = Stack(root / "stack")
     if (root / FINISHED).exists():
         stack.remove()
@@ -136,7 +136,7 @@ def _servers(root: Path, say: Callable[[str], None]) -> Iterator[Addresses]:
             (root / name).unlink(missing_ok=True)
     say("starting Kafka and PostgreSQL")
     try:
-        yield stack.up(dies_with_parent=True)
+        yield stack, stack.up(dies_with_parent=True)
     finally:
         stack.down()
 
