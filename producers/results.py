@@ -20,7 +20,8 @@ from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from pathlib import Path
 
-from producers.session import NEW_YORK, Fields, LineError, contents, refusal
+from producers.fields import Fields, LineError, contents, refusal
+from producers.session import NEW_YORK
 from schemas import amounts
 from schemas.events import Event, PerformanceMinute, PositionUpdated, PriceBar, TradeExecuted
 from sentio.errors import NotPlayable

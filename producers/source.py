@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from producers import results, session, simulator
+from producers.fields import contents
 from schemas.events import Event
 from sentio.errors import NotPlayable
 
@@ -60,7 +61,7 @@ def source_id(path: Path) -> str:
     Raises NotPlayable for files that are missing or unreadable.
     """
     played = session.files(path) if path.is_dir() else {"results": path}
-    digests = (hashlib.sha256(session.contents(file)).hexdigest() for file in played.values())
+    digests = (hashlib.sha256(contents(file)).hexdigest() for file in played.values())
     return _short(" ".join([*played, *digests]).encode())
 
 

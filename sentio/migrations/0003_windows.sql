@@ -33,6 +33,7 @@ create table windows (
     max_drawdown numeric,
     primary key (account, strategy, symbol, kind, start_at)
 );
+create index windows_by_start on windows (kind, start_at);
 create index windows_to_publish on windows (updated_at) where revision > published_revision;
 
 -- What readers see: each window with the figures that follow from its sums.

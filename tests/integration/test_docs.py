@@ -1,5 +1,6 @@
 """What docs/new-consumer.md and README.md tell people to write works, word for word."""
 
+import json
 import os
 import re
 import subprocess
@@ -11,12 +12,14 @@ from decimal import Decimal
 from pathlib import Path
 
 import psycopg
+from pydantic import SecretStr
 
 from producers.publisher import EventPublisher
 from schemas.events import TradeExecuted
 from sentio import topics
 from sentio.config import PublisherSettings
-from sentio.stack.processes import until
+from sentio.database import migrate
+from sentio.stack.processes import answers, free_port, until
 from sentio.testing.servers import Kafka
 
 ROOT = Path(__file__).parents[2]
@@ -180,3 +183,31 @@ def test_publishing_example_of_the_readme_puts_its_fill_on_the_log(kafka: Kafka,
 
     assert "acknowledged=1" in done.stdout
     assert '"symbol": "TQQQ"' in shown.stdout
+
+
+def test_client_of_the_readme_hears_a_snapshot_and_what_comes(kafka: Kafka, database: str, tmp_path: Path) -> None:
+    port = free_port(None)
+    text = code("README.md", "watch.py")
+    assert "ws://127.0.0.1:8765" in text
+    (tmp_path / "watch.py").write_text(text.replace(":8765", f":{port}"))
+    topics.apply(settings(kafka), topics.plan(settings(kafka)))
+    migrate(SecretStr(database))
+    given = environment(kafka, SENTIO_DATABASE=database, SENTIO_STREAM_PORT=str(port))
+
+    def heard() -> list[str]:
+        return (tmp_path / "heard").read_text().splitlines()
+
+    with running(tmp_path, "stream", given) as gateway, (tmp_path / "heard").open("wb") as out:
+        wait(tmp_path, gateway, lambda: answers(port))
+        client = subprocess.Popen([sys.executable, "watch.py"], cwd=tmp_path, stdout=out)
+        try:
+            wait(tmp_path, gateway, lambda: heard() == ["snapshot []"])
+            publish(kafka, fill("SPY", 1), fill("TQQQ", 2))
+            wait(tmp_path, gateway, lambda: len(heard()) == 2)
+        finally:
+            client.kill()
+            client.wait()
+
+    kind, _, data = heard()[1].partition(" ")
+    assert kind == "update"
+    assert (json.loads(data)["symbol"], json.loads(data)["quantity"]) == ("TQQQ", "2")
