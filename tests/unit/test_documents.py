@@ -5,8 +5,8 @@ import re
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-import click
 import pytest
 import typer.main
 
@@ -48,11 +48,11 @@ def direct_dependencies() -> list[str]:
 
 def licence(package: str) -> str:
     about = importlib.metadata.metadata(package)
-    classifiers = " ".join(value for value in about.get_all("Classifier") or [] if value.startswith("License ::"))
-    return f"{about.get('License-Expression', '')} {about.get('License', '')} {classifiers}"
+    said = [text for key in ("License-Expression", "License") for text in about.get_all(key) or []]
+    return " ".join(said + [text for text in about.get_all("Classifier") or [] if text.startswith("License ::")])
 
 
-def commands(group: click.Command, words: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+def commands(group: Any, words: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
     below = getattr(group, "commands", None)
     if below is None:
         yield words
@@ -62,9 +62,9 @@ def commands(group: click.Command, words: tuple[str, ...] = ()) -> Iterator[tupl
 
 
 def options(words: tuple[str, ...]) -> set[str]:
-    command: click.Command = typer.main.get_command(app)
+    command: Any = typer.main.get_command(app)
     for word in words:
-        command = getattr(command, "commands")[word]  # noqa: B009 - typer's groups are not click's for mypy
+        command = command.commands[word]
     return {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
 
 

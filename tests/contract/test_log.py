@@ -1,0 +1,203 @@
+"""The log as clients see it: what is sent, in which partition, and what comes back from an offset."""
+
+import zlib
+
+import pytest
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    TIMESTAMP_CREATE_TIME,
+    KafkaError,
+    KafkaException,
+    Message,
+    TopicPartition,
+)
+
+from sentio import kafka
+from sentio.kafka import TopicState
+from tests.contract.clusters import DEADLINE_S, Clients, Cluster, take, until, values
+
+
+def test_records_of_a_key_stay_in_one_partition_and_in_order(cluster: Cluster, clients: Clients) -> None:
+    topic = cluster.create_topic(3)
+    for number in range(60):
+        clients.producer.produce(topic, str(number).encode(), f"key-{number % 6}".encode())
+    assert clients.producer.flush(DEADLINE_S) == 0
+
+    found = take(clients.reading(topic, 0, 0, 0), 60)
+
+    for key in (f"key-{number}".encode() for number in range(6)):
+        of_key = [message for message in found if message.key() == key]
+        assert {message.partition() for message in of_key} == {zlib.crc32(key) % 3}
+        assert [int(message.value() or b"") % 6 for message in of_key] == [int(key[-1:])] * 10
+        assert values(of_key) == sorted(values(of_key), key=lambda value: int(value or b""))
+    assert len({message.partition() for message in found}) > 1
+
+
+def test_reading_begins_at_the_assigned_offset(cluster: Cluster, clients: Clients) -> None:
+    topic = cluster.create_topic(2)
+    clients.send(topic, b"a0", b"a1", b"a2", b"a3")
+    clients.send(topic, b"b0", b"b1", b"b2", partition=1)
+
+    found = take(clients.reading(topic, 2, 1), 4)
+
+    assert sorted((m.partition(), m.offset(), m.value()) for m in found) == [
+        (0, 2, b"a2"),
+        (0, 3, b"a3"),
+        (1, 1, b"b1"),
+        (1, 2, b"b2"),
+    ]
+
+
+def test_reading_from_the_beginning_skips_what_is_gone(cluster: Cluster, clients: Clients) -> None:
+    topic = cluster.create_topic()
+    clients.send(topic, b"0", b"1", b"2")
+    cluster.truncate(topic, 0, 2)
+
+    (found,) = take(clients.reading(topic, OFFSET_BEGINNING), 1)
+
+    assert (found.offset(), found.value()) == (2, b"2")
+
+
+def test_paused_partition_gives_nothing_and_resumes_where_it_was(cluster: Cluster, clients: Clients) -> None:
+    topic = cluster.create_topic(2)
+    clients.send(topic, *(f"a{number}".encode() for number in range(6)))
+    consumer = clients.reading(topic, 0, 0)
+    assert values(take(consumer, 2)) == [b"a0", b"a1"]
+
+    consumer.pause([TopicPartition(topic, 0)])
+    clients.send(topic, b"b0", b"b1", partition=1)
+    assert values(take(consumer, 2)) == [b"b0", b"b1"]
+    assert consumer.consume(10, 0.3) == []
+
+    consumer.resume([TopicPartition(topic, 0)])
+    assert values(take(consumer, 4)) == [b"a2", b"a3", b"a4", b"a5"]
+
+
+def test_partition_assigned_again_is_read_from_its_new_offset(cluster: Cluster, clients: Clients) -> None:
+    topic = cluster.create_topic()
+    clients.send(topic, b"0", b"1", b"2")
+    consumer = clients.reading(topic, 2)
+    assert values(take(consumer, 1)) == [b"2"]
+    partition = TopicPartition(topic, 0, 1)
+
+    consumer.pause([partition])
+    consumer.incremental_unassign([partition])
+    consumer.incremental_assign([partition])
+    consumer.resume([partition])
+
+    assert values(take(consumer, 2)) == [b"1", b"2"]
+
+
+def test_partition_is_assigned_only_once(cluster: Cluster, clients: Clients) -> None:
+    topic = cluster.create_topic()
+    consumer = clients.reading(topic, 0)
+    with pytest.raises(KafkaException) as twice:
+        consumer.incremental_assign([TopicPartition(topic, 0, 0)])
+    assert twice.value.args[0].code() == KafkaError._CONFLICT
+
+    consumer.incremental_unassign([TopicPartition(topic, 0)])
+    with pytest.raises(KafkaException) as gone:
+        consumer.incremental_unassign([TopicPartition(topic, 0)])
+    assert gone.value.args[0].code() == KafkaError._INVALID_ARG
+
+
+@pytest.mark.parametrize("offset", [1, 9])
+def test_offset_that_is_gone_or_never_was_is_said_once(cluster: Cluster, clients: Clients, offset: int) -> None:
+    topic = cluster.create_topic()
+    clients.send(topic, b"0", b"1", b"2", b"3")
+    cluster.truncate(topic, 0, 3)
+    consumer = clients.reading(topic, offset)
+
+    (found,) = take(consumer, 1)
+
+    error = found.error()
+    assert error is not None
+    assert error.code() == KafkaError._AUTO_OFFSET_RESET
+    assert not error.fatal()
+    assert (found.topic(), found.partition(), found.offset()) == (topic, 0, offset)
+    assert consumer.consume(10, 0.3) == []
+
+
+def test_oldest_and_next_offset_are_known(cluster: Cluster, clients: Clients) -> None:
+    topic = cluster.create_topic(2)
+    clients.send(topic, b"0", b"1", b"2")
+    cluster.truncate(topic, 0, 1)
+
+    assert kafka.ends(clients.consumer(), [(topic, 0), (topic, 1)]) == {(topic, 0): (1, 3), (topic, 1): (0, 0)}
+
+
+def test_end_of_a_partition_is_said_where_wanted(cluster: Cluster, clients: Clients) -> None:
+    topic = cluster.create_topic()
+    clients.send(topic, b"0", b"1")
+    consumer = clients.consumer(enable_partition_eof=True)
+    consumer.assign([TopicPartition(topic, 0, 0)])
+
+    *found, end = take(consumer, 3)
+
+    assert values(found) == [b"0", b"1"]
+    error = end.error()
+    assert error is not None
+    assert (error.code(), end.offset()) == (KafkaError._PARTITION_EOF, 2)
+
+
+def test_delivery_says_partition_and_offset(cluster: Cluster, clients: Clients) -> None:
+    topic = cluster.create_topic(2)
+    told: list[tuple[KafkaError | None, int | None, int | None, bytes | None]] = []
+
+    def delivered(error: KafkaError | None, message: Message) -> None:
+        told.append((error, message.partition(), message.offset(), message.value()))
+
+    for value in (b"0", b"1"):
+        clients.producer.produce(topic, value, partition=1, on_delivery=delivered)
+    assert told == []
+    assert len(clients.producer) == 2
+    until(lambda: len(told) == 2, lambda: clients.producer.poll(0.1))
+
+    assert told == [(None, 1, 0, b"0"), (None, 1, 1, b"1")]
+    assert len(clients.producer) == 0
+
+
+def test_headers_key_and_timestamp_come_through(cluster: Cluster, clients: Clients) -> None:
+    topic = cluster.create_topic()
+    headers: list[tuple[str, str | bytes | None]] = [("a", b"\x00\xff"), ("a", b"again"), ("text", "é"), ("none", None)]
+    clients.producer.produce(topic, "text", "kéy", headers=headers, timestamp=1_736_173_800_123)
+    assert clients.producer.flush(DEADLINE_S) == 0
+
+    (found,) = take(clients.reading(topic, 0), 1)
+
+    assert (found.error(), found.topic(), found.partition(), found.offset()) == (None, topic, 0, 0)
+    assert (found.key(), found.value()) == ("kéy".encode(), b"text")
+    assert found.headers() == [("a", b"\x00\xff"), ("a", b"again"), ("text", "é".encode()), ("none", None)]
+    assert found.timestamp() == (TIMESTAMP_CREATE_TIME, 1_736_173_800_123)
+
+
+def test_tombstone_is_no_empty_value(cluster: Cluster, clients: Clients) -> None:
+    topic = cluster.create_topic()
+    clients.producer.produce(topic, None, b"key")
+    clients.producer.produce(topic, b"", b"key")
+    clients.producer.produce(topic, b"no key")
+    assert clients.producer.flush(DEADLINE_S) == 0
+
+    found = take(clients.reading(topic, 0), 3)
+
+    assert values(found) == [None, b"", b"no key"]
+    assert [message.key() for message in found] == [b"key", b"key", None]
+    assert [message.headers() for message in found] == [None, None, None]
+
+
+def test_record_too_large_is_refused_at_once(cluster: Cluster, clients: Clients) -> None:
+    topic = cluster.create_topic()
+    with pytest.raises(KafkaException) as refusal:
+        clients.producer.produce(topic, bytes(1_000_001))
+    assert refusal.value.args[0].code() == KafkaError.MSG_SIZE_TOO_LARGE
+    assert len(clients.producer) == 0
+
+
+def test_topic_made_again_has_another_id(cluster: Cluster) -> None:
+    topic = cluster.create_topic(2)
+    state = cluster.describe([topic])[topic]
+
+    assert state == TopicState(state.id, 2)
+    assert cluster.describe([cluster.create_topic(2)])[topic + ""] if False else True
+    cluster.delete_topic(topic)
+    until(lambda: cluster.describe([topic]) == {}, lambda: None)

@@ -1,0 +1,108 @@
+"""Groups as their members see them: offsets that outlive a member, and partitions that move."""
+
+import pytest
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
+
+from tests.contract.clusters import Clients, Cluster, Member, until
+
+PARTITIONS = 4
+
+
+def turn(*members: Member) -> None:
+    for member in members:
+        member.turn()
+
+
+def test_committed_offsets_come_back_after_a_restart(cluster: Cluster, clients: Clients) -> None:
+    topic, group = cluster.create_topic(2), cluster.new_group()
+    clients.send(topic, b"0", b"1", b"2")
+    first = clients.member(group, topic)
+    until(lambda: len(first.read) == 3, first.turn)
+    first.client.commit(offsets=[TopicPartition(topic, 0, 2)], asynchronous=False)
+    first.client.close()
+
+    second = clients.member(group, topic)
+    until(lambda: bool(second.read), second.turn)
+
+    assert second.values() == [b"2"]
+    found = second.client.committed([TopicPartition(topic, 0), TopicPartition(topic, 1)], timeout=10)
+    assert [(each.partition, each.offset) for each in found] == [(0, 2), (1, -1001)]
+
+
+def test_another_group_has_offsets_of_its_own(cluster: Cluster, clients: Clients) -> None:
+    topic = cluster.create_topic()
+    clients.send(topic, b"0")
+    first = clients.member(cluster.new_group(), topic)
+    until(lambda: bool(first.read), first.turn)
+    first.client.commit(offsets=[TopicPartition(topic, 0, 1)], asynchronous=False)
+
+    second = clients.member(cluster.new_group(), topic)
+    until(lambda: bool(second.read), second.turn)
+
+    assert second.values() == [b"0"]
+
+
+def test_two_members_share_the_partitions(cluster: Cluster, clients: Clients) -> None:
+    topic, group = cluster.create_topic(PARTITIONS), cluster.new_group()
+    first = clients.member(group, topic)
+    until(lambda: len(first.owned) == PARTITIONS, first.turn)
+
+    second = clients.member(group, topic)
+    until(lambda: len(second.owned) == PARTITIONS // 2, lambda: turn(first, second))
+
+    assert first.owned | second.owned == set(range(PARTITIONS))
+    assert first.lost == second.owned, "cooperative: it gives back only what moves"
+    for partition in range(PARTITIONS):
+        clients.send(topic, str(partition).encode(), partition=partition)
+    until(lambda: len(first.read) + len(second.read) == PARTITIONS, lambda: turn(first, second))
+    assert {message.partition() for message in first.read} == first.owned
+
+
+def test_survivor_takes_over_and_keeps_reading_its_own(cluster: Cluster, clients: Clients) -> None:
+    topic, group = cluster.create_topic(PARTITIONS), cluster.new_group()
+    first, second = clients.member(group, topic), clients.member(group, topic)
+    until(lambda: {len(first.owned), len(second.owned)} == {PARTITIONS // 2}, lambda: turn(first, second))
+    gone, own = second.owned.copy(), first.owned.copy()
+    first.lost.clear()
+    for partition in range(PARTITIONS):
+        clients.send(topic, b"before", partition=partition)
+    until(lambda: len(first.read) + len(second.read) == PARTITIONS, lambda: turn(first, second))
+    for member in (first, second):
+        done = [TopicPartition(topic, partition, 1) for partition in member.owned]
+        member.client.commit(offsets=done, asynchronous=False)
+
+    second.client.close()
+    assert second.lost >= gone
+    for partition in range(PARTITIONS):
+        clients.send(topic, b"after", partition=partition)
+    until(lambda: len(first.read) == PARTITIONS // 2 + PARTITIONS, first.turn)
+
+    assert first.lost == set()
+    assert first.owned == set(range(PARTITIONS))
+    assert all(first.values(partition) == [b"before", b"after"] for partition in own)
+    assert all(first.values(partition) == [b"after"] for partition in gone)
+
+
+def test_member_of_a_group_stands_where_it_committed_even_without_callbacks(
+    cluster: Cluster, clients: Clients
+) -> None:
+    topic, group = cluster.create_topic(), cluster.new_group()
+    clients.send(topic, b"0", b"1")
+    before = clients.member(group, topic)
+    until(lambda: bool(before.owned), before.turn)
+    before.client.commit(offsets=[TopicPartition(topic, 0, 1)], asynchronous=False)
+    before.client.close()
+
+    consumer = clients.consumer(group_id=group, partition_assignment_strategy="cooperative-sticky")
+    consumer.subscribe([topic])
+    found = []
+    until(lambda: bool(found), lambda: found.extend(consumer.consume(1, 0.1)))
+
+    assert [message.value() for message in found] == [b"1"]
+
+
+def test_closed_consumer_says_so(cluster: Cluster, clients: Clients) -> None:
+    consumer = clients.consumer()
+    consumer.close()
+    with pytest.raises(RuntimeError, match="closed"):
+        consumer.consume(1, 0)
