@@ -11,6 +11,7 @@ from uuid import UUID
 
 from confluent_kafka import OFFSET_END, Consumer, Message, TopicPartition
 from rich.console import Console
+from rich.text import Text
 
 from schemas.codec import decode
 from schemas.columns import arrow_schema
@@ -113,8 +114,12 @@ class Tail:
         at = datetime.fromtimestamp(row.pop("at_ms") / 1000, UTC).strftime("%H:%M:%S.%f")[:-3]
         place = f"{row.pop('partition')}:{row.pop('offset')}"
         hidden = {"event_id", "producer", "sequence"}
-        fields = "  ".join(f"[dim]{name}[/dim] {value}" for name, value in row.items() if name not in hidden)
-        self._console.print(f"[cyan]{at}[/cyan] [dim]{place:>8}[/dim]  {fields}", highlight=False, soft_wrap=True)
+        line = Text.assemble((at, "cyan"), (f" {place:>8}", "dim"))
+        for name, value in row.items():
+            if name not in hidden:
+                # One event is one line, whatever its text holds.
+                line.append(f"  {name} ", "dim").append(str(value).encode("unicode_escape").decode("ascii"))
+        self._console.print(line, soft_wrap=True)
 
 
 def parse_duration_ms(text: str) -> int:

@@ -15,21 +15,25 @@ from sentio.testing.servers import Kafka
 DEADLINE_S = 20.0
 
 GROUP = {"partition.assignment.strategy": "cooperative-sticky", "enable.partition.eof": False}
-GROUP |= {"session.timeout.ms": 6_000, "heartbeat.interval.ms": 200}
-"""What a member of a group has beyond `kafka.reader`, as in `consumers.group`."""
+GROUP |= {"session.timeout.ms": 2_000, "max.poll.interval.ms": 2_000, "heartbeat.interval.ms": 200}
+"""What a member of a group has beyond `kafka.reader`, as in `consumers.group` but missed soon."""
 
 
 class Cluster(Protocol):
     """What the contract needs of a Kafka."""
 
-    def create_topic(self, partitions: int = 1) -> str:
-        """Name of another topic with every call."""
+    def create_topic(self, partitions: int = 1, *, name: str | None = None) -> str:
+        """Its name: another with every call, or the one given."""
         ...
 
     def delete_topic(self, name: str) -> None: ...
     def truncate(self, topic: str, partition: int, before: int) -> None: ...
     def describe(self, names: list[str]) -> dict[str, TopicState]: ...
     def new_group(self) -> str: ...
+    def miss(self, member: "Member") -> None:
+        """Have the group take a member that does not poll for gone, soon."""
+        ...
+
     def consumer(self, config: Mapping[str, object]) -> Consumer: ...
     def producer(self) -> Producer: ...
 
@@ -41,10 +45,11 @@ class FakeCluster:
         self.delete_topic = broker.delete_topic
         self.truncate = broker.truncate
 
-    def create_topic(self, partitions: int = 1) -> str:
+    def create_topic(self, partitions: int = 1, *, name: str | None = None) -> str:
         self._made += 1
-        self._broker.create_topic(f"topic-{self._made}", partitions)
-        return f"topic-{self._made}"
+        name = name or f"topic-{self._made}"
+        self._broker.create_topic(name, partitions)
+        return name
 
     def describe(self, names: list[str]) -> dict[str, TopicState]:
         return self._broker.describe("", names)
@@ -52,6 +57,9 @@ class FakeCluster:
     def new_group(self) -> str:
         self._made += 1
         return f"group-{self._made}"
+
+    def miss(self, member: "Member") -> None:
+        self._broker.expel(member.client)
 
     def consumer(self, config: Mapping[str, object]) -> Consumer:
         return self._broker.consumer(kafka.reader("") | dict(config))
@@ -66,9 +74,9 @@ class RealCluster:
         self._admin = AdminClient(kafka.client(corner.bootstrap))
         self._made = 0
 
-    def create_topic(self, partitions: int = 1) -> str:
+    def create_topic(self, partitions: int = 1, *, name: str | None = None) -> str:
         self._made += 1
-        name = self._corner.topic(f"topic-{self._made}")
+        name = name or self._corner.topic(f"topic-{self._made}")
         self._admin.create_topics([NewTopic(name, partitions, 1)])[name].result(DEADLINE_S)
         return name
 
@@ -85,6 +93,9 @@ class RealCluster:
     def new_group(self) -> str:
         return self._corner.group()
 
+    def miss(self, member: "Member") -> None:
+        """It comes by itself: see `GROUP`."""
+
     def consumer(self, config: Mapping[str, object]) -> Consumer:
         return Consumer(kafka.reader(self._corner.bootstrap) | dict(config))
 
@@ -99,10 +110,11 @@ class Member:
         self.client = client
         self.owned: set[int] = set()
         self.lost: set[int] = set()
-        """Every partition it ever had to give back."""
+        """Every partition it ever had to give back, or was told that others have."""
 
+        self.losses = 0
         self.read: list[Message] = []
-        client.subscribe([topic], on_assign=self._on_assign, on_revoke=self._on_revoke)
+        client.subscribe([topic], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost)
 
     def turn(self) -> None:
         self.read += [message for message in self.client.consume(100, 0.02) if message.error() is None]
@@ -122,6 +134,10 @@ class Member:
         self.lost |= numbers
         self.owned -= numbers
         client.incremental_unassign(partitions)
+
+    def _on_lost(self, client: Consumer, partitions: list[TopicPartition]) -> None:
+        self.losses += 1
+        self._on_revoke(client, partitions)
 
 
 class Clients:

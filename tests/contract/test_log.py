@@ -193,11 +193,17 @@ def test_record_too_large_is_refused_at_once(cluster: Cluster, clients: Clients)
     assert len(clients.producer) == 0
 
 
-def test_topic_made_again_has_another_id(cluster: Cluster) -> None:
+def test_topic_made_again_is_empty_and_has_another_id(cluster: Cluster, clients: Clients) -> None:
     topic = cluster.create_topic(2)
-    state = cluster.describe([topic])[topic]
-
-    assert state == TopicState(state.id, 2)
-    assert cluster.describe([cluster.create_topic(2)])[topic + ""] if False else True
+    clients.send(topic, b"0")
+    before = cluster.describe([topic, "never-made"])
     cluster.delete_topic(topic)
     until(lambda: cluster.describe([topic]) == {}, lambda: None)
+
+    assert cluster.create_topic(3, name=topic) == topic
+
+    after = cluster.describe([topic])
+    assert before == {topic: TopicState(before[topic].id, 2)}
+    assert after == {topic: TopicState(after[topic].id, 3)}
+    assert before[topic].id != after[topic].id
+    assert kafka.ends(clients.consumer(), [(topic, 0)]) == {(topic, 0): (0, 0)}

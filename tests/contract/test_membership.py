@@ -83,9 +83,7 @@ def test_survivor_takes_over_and_keeps_reading_its_own(cluster: Cluster, clients
     assert all(first.values(partition) == [b"after"] for partition in gone)
 
 
-def test_member_of_a_group_stands_where_it_committed_even_without_callbacks(
-    cluster: Cluster, clients: Clients
-) -> None:
+def test_member_of_a_group_stands_where_it_committed_even_without_callbacks(cluster: Cluster, clients: Clients) -> None:
     topic, group = cluster.create_topic(), cluster.new_group()
     clients.send(topic, b"0", b"1")
     before = clients.member(group, topic)
@@ -99,6 +97,28 @@ def test_member_of_a_group_stands_where_it_committed_even_without_callbacks(
     until(lambda: bool(found), lambda: found.extend(consumer.consume(1, 0.1)))
 
     assert [message.value() for message in found] == [b"1"]
+
+
+def test_silent_member_loses_its_partitions_and_hears_of_it_when_it_comes_back(
+    cluster: Cluster, clients: Clients
+) -> None:
+    topic, group = cluster.create_topic(2), cluster.new_group()
+    silent = clients.member(group, topic)
+    until(lambda: len(silent.owned) == 2, silent.turn)
+    other = clients.member(group, topic)
+    until(lambda: len(silent.owned) == len(other.owned) == 1, lambda: turn(silent, other))
+    had = silent.owned.copy()
+
+    cluster.miss(silent)
+    until(lambda: len(other.owned) == 2, other.turn)
+    assert silent.owned == had
+    with pytest.raises(KafkaException) as zombie:
+        silent.client.commit(offsets=[TopicPartition(topic, min(had), 1)], asynchronous=False)
+    assert zombie.value.args[0].code() in {KafkaError.UNKNOWN_MEMBER_ID, KafkaError.ILLEGAL_GENERATION}
+
+    until(lambda: silent.losses == 1, lambda: turn(silent, other))
+    assert silent.lost >= had
+    until(lambda: len(silent.owned) == len(other.owned) == 1, lambda: turn(silent, other))
 
 
 def test_closed_consumer_says_so(cluster: Cluster, clients: Clients) -> None:

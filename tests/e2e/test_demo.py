@@ -3,19 +3,19 @@
 import gzip
 import json
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
+from signal import SIGINT, SIGKILL
 from typing import Any
 
 import pytest
 
 from sentio.stack.processes import Record
-from tests.data import recorded_days, recorded_results, write_session
+from tests.data import recorded_days, recorded_results, signal, write_session
 from tests.pipeline import until
 
 MIDDLE = "3000"
@@ -52,7 +52,9 @@ def processes(root: Path) -> dict[str, Record]:
 @contextmanager
 def running(root: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
     """A demo in the background; at the end nothing of it may be left."""
-    with subprocess.Popen(command(root, *arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command(root, *arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
         try:
             yield process
         finally:
@@ -102,7 +104,9 @@ def test_the_statistics_of_a_results_file_are_those_the_engine_wrote(tmp_path: P
     ]
     names = {"win_rate": "win_rate", "average_win": "avg_win", "average_loss": "avg_loss",
              "profit_factor": "profit_factor", "final_equity": "final_equity"}  # fmt: skip
-    assert {ours: round(float(day[ours]), 4) for ours in names} == {ours: engine[theirs] for ours, theirs in names.items()}
+    assert {ours: round(float(day[ours]), 4) for ours in names} == {
+        ours: engine[theirs] for ours, theirs in names.items()
+    }
 
 
 def test_a_simulated_day_is_consistent(undisturbed: dict[str, Any]) -> None:
@@ -118,7 +122,7 @@ def test_killing_one_process_in_the_middle_changes_no_figure(
     with running(tmp_path, "--seed", "7", "--speed", MIDDLE) as process:
         until(lambda: received(tmp_path) > 1_000)
         before = processes(tmp_path)[victim]
-        os.kill(before.pid, signal.SIGKILL)
+        os.kill(before.pid, SIGKILL)
         until(lambda: processes(tmp_path).get(victim, before).pid != before.pid)
         output, errors = process.communicate(timeout=150)
     assert output, errors
@@ -132,7 +136,7 @@ def test_a_demo_killed_in_the_middle_goes_on_at_its_second_start(tmp_path: Path,
     with running(tmp_path, "--seed", "7", "--speed", MIDDLE) as process:
         until(lambda: received(tmp_path) > 1_000)
         assert len(processes(tmp_path)) >= 6
-        process.send_signal(signal.SIGKILL)
+        process.send_signal(SIGKILL)
     until(lambda: not processes(tmp_path))
     before = received(tmp_path)
     assert figures(demo(tmp_path, "--seed", "7")) == undisturbed
@@ -142,26 +146,25 @@ def test_a_demo_killed_in_the_middle_goes_on_at_its_second_start(tmp_path: Path,
 def test_ctrl_c_stops_everything(tmp_path: Path) -> None:
     with running(tmp_path, "--seed", "7", "--speed", MIDDLE) as process:
         until(lambda: received(tmp_path) > 100)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(SIGINT)
         process.communicate(timeout=60)
     assert process.returncode == 130
     assert processes(tmp_path) == {}
 
 
 def test_a_bad_line_is_named_and_stops_the_play_before_it(tmp_path: Path) -> None:
-    folder = write_session(tmp_path / "2025-01-06")
-    lines = (folder / "signals.jsonl").read_text().splitlines()
-    (folder / "signals.jsonl").write_text("\n".join([*lines, "{not json"]) + "\n")
+    folder = write_session(tmp_path / "2025-01-06", signals=[signal(1), signal(2), "{not json"])
     done = subprocess.run(
         command(tmp_path / "demo", "--session", str(folder)), capture_output=True, text=True, timeout=120, check=False
     )
     assert done.returncode == 1
-    assert f"signals.jsonl:{len(lines) + 1}" in done.stderr
+    assert "signals.jsonl line 3" in done.stderr
     assert processes(tmp_path / "demo") == {}
 
 
 @pytest.mark.parametrize(
-    ("setting", "value"), [("SENTIO_LOG_LEVEL", "LOUD"), ("SENTIO_TOPIC_PREFIX", "no spaces"), ("SENTIO_PARTITIONS", "0")]
+    ("setting", "value"),
+    [("SENTIO_LOG_LEVEL", "LOUD"), ("SENTIO_TOPIC_PREFIX", "no spaces"), ("SENTIO_PARTITIONS", "0")],
 )
 def test_a_wrong_setting_is_one_line_and_exit_2(setting: str, value: str) -> None:
     done = subprocess.run(
@@ -176,5 +179,3 @@ def test_a_wrong_setting_is_one_line_and_exit_2(setting: str, value: str) -> Non
 def received(root: Path) -> int:
     """Frames that the demo's client has on disk."""
     return sum(file.read_text().count("\n") for file in root.glob("*/client.jsonl"))
-
-

@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from decimal import ROUND_HALF_EVEN, Decimal, localcontext
+from functools import partial
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -207,6 +208,10 @@ def test_without_losses_there_is_no_profit_factor(windows: Connection) -> None:
     assert row == (None, None, 1)
 
 
+def counted_fills(database: str, fills: int) -> bool:
+    return rows(database, "select sum(fills) from windows where kind = 'DAY' and strategy = '*'") == [(fills,)]
+
+
 def test_every_window_is_announced_and_its_newest_revision_is_the_table(kafka: Kafka, database: str) -> None:
     settings = consumer_settings(kafka.bootstrap, kafka.prefix, database)
     with running(Aggregates(settings), settings):
@@ -215,8 +220,7 @@ def test_every_window_is_announced_and_its_newest_revision_is_the_table(kafka: K
                 for number in range(first, first + 20):
                     publisher.publish(trade(number, pnl=str(number - 10)))
                     publisher.publish(minute(number, str(100_000 + number)))
-            until(lambda first=first: rows(database, "select sum(fills) from windows where kind = 'DAY' and strategy = '*'")
-                  == [(first + 20,)])  # fmt: skip
+            until(partial(counted_fills, database, first + 20))
         until(lambda: rows(database, "select count(*) from windows where revision > published_revision") == [(0,)])
         until(lambda: rows(database, "select count(equity_close) from windows where kind = 'MINUTE'") == [(40,)])
         until(lambda: rows(database, "select count(*) from windows where revision > published_revision") == [(0,)])
@@ -229,5 +233,7 @@ def test_every_window_is_announced_and_its_newest_revision_is_the_table(kafka: K
             newest[key] = max(newest.get(key, event), event, key=lambda each: each["revision"])
     told = {key: (event["revision"], event["fills"], event["realized_pnl"], event["equity_close"])
             for key, event in newest.items()}  # fmt: skip
-    query = "select account, strategy, symbol, kind, start_at, revision, fills, realized_pnl, equity_close from statistics"
+    query = (
+        "select account, strategy, symbol, kind, start_at, revision, fills, realized_pnl, equity_close from statistics"
+    )
     assert told == {tuple(row[:5]): tuple(row[5:]) for row in rows(database, query)}

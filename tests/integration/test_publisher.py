@@ -95,9 +95,12 @@ def test_a_record_the_broker_refuses_is_counted_and_the_rest_goes_on(settings: P
 
 def test_several_threads_publish_without_losing_or_doubling(settings: PublisherSettings) -> None:
     with EventPublisher(settings, name="engine") as publisher:
-        threads = [
-            threading.Thread(target=lambda: [publisher.publish(trade(n)) for n in range(500)]) for _ in range(4)
-        ]
+
+        def publish() -> None:
+            for number in range(500):
+                publisher.publish(trade(number))
+
+        threads = [threading.Thread(target=publish) for _ in range(4)]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -116,9 +119,7 @@ def test_a_player_that_starts_again_sends_only_what_the_log_lacks(settings: Publ
 
 
 def test_publishing_costs_the_caller_nothing_while_the_broker_is_gone(own_kafka: KafkaServer, tmp_path: Path) -> None:
-    settings = settings_for(
-        own_kafka.address or "", "outage", spool=tmp_path / "spool", queue_records=1_000
-    )
+    settings = settings_for(own_kafka.address or "", "outage", spool=tmp_path / "spool", queue_records=1_000)
     with EventPublisher(settings, name="engine") as publisher:
         publisher.publish(trade(0))
         assert publisher.flush() == 0

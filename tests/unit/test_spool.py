@@ -132,7 +132,7 @@ def test_prepending_to_an_emptied_spool_is_not_forgotten(reopen: Open) -> None:
 
 def test_a_second_publisher_is_told_that_the_spool_is_in_use(reopen: Open, tmp_path: Path) -> None:
     reopen()
-    with pytest.raises(SettingError, match="SENTIO_SPOOL.*another publisher"):
+    with pytest.raises(SettingError, match=r"SENTIO_SPOOL.*another publisher"):
         Spool(tmp_path / "spool", max_bytes=ROOM)
 
 

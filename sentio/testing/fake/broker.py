@@ -94,12 +94,12 @@ class FakeBroker:
                 producer.transmit()
             self.changed.notify_all()
 
-    def expel(self, group: str) -> None:
-        """Every member of the group was silent for too long: what they own is given away, and they join again."""
+    def expel(self, consumer: Consumer) -> None:
+        """Its group heard nothing of it for too long: what it has is given away. It hears so, and joins again."""
         with self.changed:
-            for member in list(self.group(group).members):
-                member.is_lost = True
-                self.leave(group, member)
+            member = cast("FakeConsumer", consumer)
+            member.is_lost = True
+            self.leave(member)
 
     def describe(self, bootstrap: str, names: Iterable[str]) -> dict[str, TopicState]:  # noqa: ARG002 - the real one's
         with self.changed:
@@ -134,12 +134,12 @@ class FakeBroker:
     def group(self, name: str) -> Group:
         return self._groups.setdefault(name, Group())
 
-    def join(self, group: str, member: "FakeConsumer") -> None:
-        self.group(group).members.append(member)
+    def join(self, member: FakeConsumer) -> None:
+        self.group(member.group_id).members.append(member)
         self._balance()
 
-    def leave(self, group: str, member: "FakeConsumer") -> None:
-        self.group(group).members.remove(member)
+    def leave(self, member: FakeConsumer) -> None:
+        self.group(member.group_id).members.remove(member)
         member.wanted = set()
         self._balance()
 

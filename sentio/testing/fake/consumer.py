@@ -45,7 +45,7 @@ class FakeConsumer:
         self.wanted: set[Place] = set()
         self.is_lost = False
         self._broker = broker
-        self._group_id: str = config["group.id"]
+        self.group_id: str = config["group.id"]
         self._reset = config.get("auto.offset.reset", "latest")
         self._says_end = bool(config.get("enable.partition.eof", False))
         self._readings: dict[Place, _Reading] = {}
@@ -62,7 +62,7 @@ class FakeConsumer:
         with self._broker.changed:
             self.topics = topics
             self._callbacks = {"assign": on_assign, "revoke": on_revoke, "lost": on_lost or on_revoke}
-            self._broker.join(self._group_id, self)
+            self._broker.join(self)
 
     def consume(self, num_messages: int = 1, timeout: float = -1) -> list[Message]:
         """Up to so many messages; fewer when the time is over (never, below zero), or a rebalance is due."""
@@ -109,7 +109,7 @@ class FakeConsumer:
 
     def commit(self, *, offsets: list[TopicPartition], asynchronous: bool = True) -> list[TopicPartition] | None:
         with self._broker.changed:
-            group = self._broker.group(self._group_id)
+            group = self._broker.group(self.group_id)
             if not self._broker.is_up or (self.topics and self not in group.members):
                 if asynchronous:
                     return None
@@ -122,7 +122,7 @@ class FakeConsumer:
         with self._broker.changed:
             for place in _places(partitions):
                 self._broker.log(place)
-            known = self._broker.group(self._group_id).committed
+            known = self._broker.group(self.group_id).committed
             return [TopicPartition(*place, known.get(place, OFFSET_INVALID)) for place in _places(partitions)]
 
     def get_watermark_offsets(self, partition: TopicPartition, timeout: float = -1) -> tuple[int, int]:  # noqa: ARG002
@@ -137,8 +137,8 @@ class FakeConsumer:
             self._rebalance("lost" if self.is_lost else "revoke", set(self._readings))
         with self._broker.changed:
             self._closed = True
-            if self in self._broker.group(self._group_id).members:
-                self._broker.leave(self._group_id, self)
+            if self in self._broker.group(self.group_id).members:
+                self._broker.leave(self)
 
     def _set_paused(self, partitions: list[TopicPartition], *, paused: bool) -> None:
         with self._broker.changed:
@@ -154,7 +154,7 @@ class FakeConsumer:
             return "lost", set(self.owned)
         if revoked := self.owned - self.wanted:
             return "revoke", revoked
-        members = self._broker.group(self._group_id).members
+        members = self._broker.group(self.group_id).members
         # Cooperative: what another still has comes when that one has let go.
         free = self.wanted.difference(*(member.owned for member in members))
         return ("assign", free) if free else None
@@ -172,14 +172,14 @@ class FakeConsumer:
                 self.incremental_unassign([TopicPartition(*place) for place in places & set(self._readings)])
             if self.is_lost:
                 self.is_lost = False
-                self._broker.join(self._group_id, self)
+                self._broker.join(self)
             self._broker.changed.notify_all()
 
     def _offset(self, place: Place, asked: int) -> int:
         """The offset behind a logical one; -1, which is out of any range, where there is none."""
         log = self._broker.log(place)
         if asked < OFFSET_BEGINNING:
-            stored = self._broker.group(self._group_id).committed.get(place)
+            stored = self._broker.group(self.group_id).committed.get(place)
             return stored if stored is not None else self._reset_offset(log)
         return {OFFSET_BEGINNING: log.oldest, OFFSET_END: log.next}.get(asked, asked)
 
