@@ -185,10 +185,10 @@ class EventPublisher:
             log.get().error("an event cannot be encoded and is lost", type=event, cause=str(failure))
             return []
         name = topic.full_name(self._prefix)
-        return [
-            Record(name, topic.record_key(queued.event), value, int.from_bytes(queued.event_id[:6], "big"))
-            for queued, value in zip(group, values, strict=True)
-        ]
+        keys = (topic.record_key(queued.event, self.producer) for queued in group)
+        # The first 48 bits of a UUIDv7 are the time of publish().
+        times_ms = (int.from_bytes(queued.event_id[:6], "big") for queued in group)
+        return [Record(name, *parts) for parts in zip(keys, values, times_ms, strict=True)]
 
     def _columns(self, group: list[_Queued]) -> pa.RecordBatch:
         return from_events(

@@ -28,9 +28,13 @@ class Topic:
     def full_name(self, prefix: str) -> str:
         return f"{prefix}.{self.name}"
 
-    def record_key(self, event: object) -> bytes:
-        """Key of the Kafka record: the key fields' values, joined with ``|``."""
-        return "|".join(str(getattr(event, name)) for name in self.key).encode()
+    def record_key(self, event: object, producer: str) -> bytes:
+        """Key of the Kafka record: the key fields' values, joined with ``|``. Never empty.
+
+        An empty key would go to any partition, and a producer's sequences rise only within one.
+        """
+        values = (producer if name == "producer" else getattr(event, name) for name in self.key)
+        return "|".join(map(str, values)).encode() or b"-"
 
 
 @cache

@@ -83,7 +83,7 @@ class Platform:
 
             topic = topic_of_event(type(event).__name__)
             self.producer.produce(
-                topic.full_name(self.settings.topic_prefix), value, topic.record_key(event), on_delivery=note
+                topic.full_name(self.settings.topic_prefix), value, topic.record_key(event, "test"), on_delivery=note
             )
             self.producer.poll(0)
         assert self.producer.flush(DEADLINE_S) == 0

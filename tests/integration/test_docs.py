@@ -23,6 +23,7 @@ from sentio.stack.processes import answers, free_port, until
 from sentio.testing.servers import Kafka
 
 ROOT = Path(__file__).parents[2]
+PROGRAMS = Path(sys.executable).parent
 DEADLINE_S = 60.0
 
 
@@ -69,7 +70,7 @@ def publish(kafka: Kafka, *fills: TradeExecuted) -> None:
 def running(folder: Path, what: str, environment: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
     """``sentio run`` in the folder of the file, as the document says; ends as an operator ends it."""
     with (folder / "out").open("wb") as out, (folder / "log").open("wb") as log:
-        command = [str(Path(sys.executable).with_name("sentio")), "run", what]
+        command = [str(PROGRAMS / "sentio"), "run", what]
         process = subprocess.Popen(command, cwd=folder, env={**environment, "PYTHONPATH": "."}, stdout=out, stderr=log)
         try:
             yield process
@@ -140,9 +141,9 @@ def test_test_of_the_document_passes_and_can_fail(kafka: Kafka, tmp_path: Path) 
 
     def outcome() -> tuple[int, str]:
         done = subprocess.run(
-            [sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", "test_large_fills.py"],
+            [PROGRAMS / "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", "test_large_fills.py"],
             cwd=tmp_path,
-            env=environment(kafka, SENTIO_TEST_KAFKA=kafka.bootstrap),
+            env=environment(kafka, SENTIO_TEST_KAFKA=kafka.bootstrap, PYTHONPATH="."),
             capture_output=True,
             text=True,
             check=False,
@@ -173,7 +174,7 @@ def test_publishing_example_of_the_readme_puts_its_fill_on_the_log(kafka: Kafka,
     )
     assert done.returncode == 0, done.stderr
     shown = subprocess.run(
-        [sys.executable, "-m", "sentio", "tail", "trades.executed", "--no-follow", "--json"],
+        [PROGRAMS / "sentio", "tail", "trades.executed", "--no-follow", "--json"],
         env=environment(kafka),
         capture_output=True,
         text=True,

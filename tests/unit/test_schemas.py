@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from schemas import amounts, generate
 from schemas.columns import arrow_schema
 from schemas.compatibility import problems
+from schemas.events import EngineHeartbeat
 from schemas.registry import FIRST_ID, Version, avro_files, current, extend_lock, locked, read_lock, write_lock
 from schemas.topics import topic_of_event, topics
-from tests.samples import trade
+from tests.samples import OPENING, trade
 
 SCHEMAS = Path(generate.__file__).parent
 
@@ -47,7 +48,12 @@ def test_an_event_that_no_topic_carries_is_named() -> None:
 
 
 def test_the_key_keeps_all_fills_of_a_symbol_together() -> None:
-    assert topic_of_event("TradeExecuted").record_key(trade(0)) == b"TQQQ"
+    assert topic_of_event("TradeExecuted").record_key(trade(0), "engine@1") == b"TQQQ"
+
+
+def test_the_heartbeats_of_a_producer_are_keyed_by_it() -> None:
+    beat = EngineHeartbeat(engine="e", version="1", mode="paper", state="running", beat_at=OPENING)
+    assert topic_of_event("EngineHeartbeat").record_key(beat, "engine@1") == b"engine@1"
 
 
 def test_a_changed_schema_gets_the_next_id_and_the_old_ones_stay(
