@@ -108,9 +108,21 @@ def test_what_cannot_be_used_says_why(message: bytes | None, reason: str) -> Non
     assert reason in why
 
 
-def test_a_probability_that_is_no_number_is_poison() -> None:
-    decoded = decode("SignalGenerated", [encoded(signal(probability=float("nan")))])
-    assert "probability is nan" in decoded.poison[0][1]
+@pytest.mark.parametrize(
+    ("probability", "reason"), [(float("nan"), "is nan"), (-0.1, "is -0.1, below 0"), (1.5, "is 1.5, above 1")]
+)
+def test_a_probability_is_from_0_to_1(probability: float, reason: str) -> None:
+    decoded = decode("SignalGenerated", [encoded(signal(probability=probability))])
+    assert f"probability {reason}" in decoded.poison[0][1]
+
+
+def test_an_amount_larger_than_its_column_is_poison() -> None:
+    message = encoded(trade(price=Decimal("123456.7890123456")))
+    digits = int(Decimal("123456.7890123456").scaleb(10)).to_bytes(7, "big")
+    assert message.count(b"\x0e" + digits) == 1
+    larger = message.replace(b"\x0e" + digits, b"\x1c" + (10**30).to_bytes(14, "big"))
+    decoded = decode("TradeExecuted", [larger])
+    assert decoded.poison == ((0, "price has more than 18 digits before the point"),)
 
 
 def test_nothing_is_rounded_on_the_way_to_columns() -> None:

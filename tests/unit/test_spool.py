@@ -119,6 +119,7 @@ def test_what_was_sent_before_the_spool_is_read_before_it(reopen: Open) -> None:
     spool = reopen()
     spool.append([record(5), record(6)])
     spool.prepend([record(3), record(4)])
+    assert values(spool.read(10)) == [3, 4, 5, 6]
     assert values(reopen().read(10)) == [3, 4, 5, 6]
 
 
