@@ -55,17 +55,19 @@ class Group:
         self._once = log.OncePer()
         self._next: dict[Place, int] = {}
         self._unclaimed: set[Place] = set()
+        self._assigned = False
         self._waiting = False
         self._client = connect(self._config())
 
     @property
     def ready(self) -> bool:
-        """Subscribed, nothing left to claim, and nothing waits for the sink."""
-        return not self._unclaimed and not self._waiting
+        """The group gave its share, all of it is claimed, and nothing waits for the sink."""
+        return self._assigned and not self._unclaimed and not self._waiting
 
     def run(self) -> None:
         """Consume until stopped. Raises `Fatal`; everything else is dealt with here."""
         try:
+            self._retry("topics", self._check_topics)
             self._retry("open", self._consumer.open)
             self._client.subscribe(
                 self._topics, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke
@@ -104,6 +106,12 @@ class Group:
         client.incremental_assign([TopicPartition(*place, OFFSET_END) for place in places])
         client.pause([TopicPartition(*place) for place in places])
         self._unclaimed.update(places)
+        self._assigned = True
+
+    def _check_topics(self) -> None:
+        states = kafka.describe(self._settings.kafka, self._topics)
+        if missing := [name for name in self._topics if name not in states]:
+            raise Retryable(f"topic {missing[0]} does not exist; create it with 'sentio topics apply'")
 
     def _on_revoke(self, client: KafkaConsumer, partitions: list[TopicPartition]) -> None:
         places = [(partition.topic, partition.partition) for partition in partitions]
@@ -121,10 +129,9 @@ class Group:
         if not places:
             return
         states = kafka.describe(self._settings.kafka, {topic for topic, _ in places})
+        if missing := [topic for topic, _ in places if topic not in states]:
+            raise Retryable(f"topic {missing[0]} does not exist; create it with 'sentio topics apply'")
         if self._consumer.owns_offsets:
-            missing = [topic for topic, _ in places if topic not in states]
-            if missing:
-                raise Retryable(f"topic {missing[0]} does not exist; create it with 'sentio topics apply'")
             found = dict(self._consumer.assigned({place: states[place[0]].id for place in places}))
         else:
             found = self._committed(places)
@@ -152,7 +159,10 @@ class Group:
     def _lost(self, place: Place, wanted: int, oldest: int, newest: int) -> str:
         topic, partition = place
         if wanted > newest:
-            return f"{topic}[{partition}] ends at {newest}, group {self._group_id} stands at {wanted}: another log"
+            return (
+                f"{topic}[{partition}] ends at {newest}, group {self._group_id} stands at {wanted}: another log, or one"
+                f" that lost its end; what was read beyond it is only in the results of {self._consumer.name}"
+            )
         return (
             f"{topic}[{partition}]: offsets {wanted} to {oldest - 1} are gone from the log (retention), group"
             f" {self._group_id} had not read them; to accept the loss and go on:"

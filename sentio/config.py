@@ -3,6 +3,9 @@
 Validated before anything connects; a wrong value is one line that names the setting (`load`).
 """
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, TypeVar
 
@@ -34,7 +37,6 @@ class Settings(BaseSettings):
     partitions: int = Field(50, ge=1, le=10_000, description="partitions of each topic (can only grow)")
     replication: int = Field(1, ge=1, le=9, description="replicas of each topic; 3 on a production cluster")
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="DEBUG, INFO, WARNING or ERROR")
-    metrics_port: Port | None = Field(None, description="port of /metrics, /livez and /readyz; unset: none")
 
     @classmethod
     def settings_customise_sources(
@@ -59,6 +61,7 @@ class DatabaseSettings(Settings):
 class ConsumerSettings(DatabaseSettings):
     """A consumer group: `sentio run store`, `sentio run aggregates`, or one of yours."""
 
+    metrics_port: Port | None = Field(None, description="port of /metrics, /livez and /readyz; unset: none")
     batch_records: int = Field(20_000, ge=1, le=1_000_000, description="most records in one batch and transaction")
     batch_wait_ms: int = Field(50, ge=1, le=60_000, description="longest wait for a batch to fill, milliseconds")
     session_timeout_ms: int = Field(
@@ -92,6 +95,16 @@ class RestSettings(DatabaseSettings):
 
     rest_host: str = Field("127.0.0.1", description="address to listen on")
     rest_port: Port = Field(8080, description="port to listen on; 0 takes a free one")
+
+
+@contextmanager
+def listening(setting: str, port: int) -> Iterator[None]:
+    """Turns "this port cannot be had" into a `SettingError` that names the setting."""
+    try:
+        yield
+    except OSError as failure:
+        cause = os.strerror(failure.errno) if failure.errno else str(failure)
+        raise SettingError(f"{PREFIX}{setting.upper()}={port}: {cause}; 0 takes a free one") from failure
 
 
 S = TypeVar("S", bound=Settings)

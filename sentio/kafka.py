@@ -81,7 +81,7 @@ def describe(bootstrap: str, names: Iterable[str]) -> dict[str, TopicState]:
         except KafkaException as failure:
             if failure.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
                 continue
-            raise Retryable(f"kafka at {bootstrap}: {failure.args[0].str()}") from failure
+            raise Retryable(f"kafka at {bootstrap} (SENTIO_KAFKA): {failure.args[0].str()}") from failure
         except TimeoutError as failure:
             raise Retryable(f"kafka at {bootstrap} does not answer") from failure
         found[name] = TopicState(str(topic.topic_id), len(topic.partitions))

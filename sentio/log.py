@@ -29,8 +29,11 @@ def configure(level: str = "INFO", *, process: str) -> None:
 
 
 def get() -> structlog.typing.FilteringBoundLogger:
-    """The process's logger; `configure` may come later."""
-    logger: structlog.typing.FilteringBoundLogger = structlog.get_logger()
+    """The process's logger. In a program that has not set up structlog itself, lines go to stderr."""
+    if structlog.is_configured():
+        logger: structlog.typing.FilteringBoundLogger = structlog.get_logger()
+    else:
+        logger = structlog.wrap_logger(structlog.PrintLogger(sys.stderr))
     return logger
 
 

@@ -6,6 +6,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from sentio.config import listening
+
 Check = Callable[[], bool]
 
 
@@ -38,6 +40,7 @@ def serve(port: int, *, live: Check, ready: Check, host: str = "") -> ThreadingH
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - http.server's name
             """A probe every few seconds is no news."""
 
-    server = ThreadingHTTPServer((host, port), Handler)
+    with listening("metrics_port", port):
+        server = ThreadingHTTPServer((host, port), Handler)
     threading.Thread(target=server.serve_forever, name="sentio-metrics", daemon=True).start()
     return server

@@ -15,7 +15,7 @@ from gateway.rest import problems, queries
 from gateway.rest.caching import answer
 from gateway.rest.models import Health, Positions, Signals, StatisticPage, TradePage
 from sentio import log
-from sentio.config import RestSettings
+from sentio.config import RestSettings, listening
 
 CONNECTIONS = 10
 END_S = 5
@@ -59,7 +59,8 @@ def create_app(settings: RestSettings) -> FastAPI:
 def main(settings: RestSettings) -> None:
     """Serve until SIGTERM or SIGINT."""
     log.configure(settings.log_level, process="rest")
-    bound = socket.create_server((settings.rest_host, settings.rest_port))
+    with listening("rest_port", settings.rest_port):
+        bound = socket.create_server((settings.rest_host, settings.rest_port))
     config = uvicorn.Config(create_app(settings), log_config=None, access_log=False, timeout_graceful_shutdown=END_S)
     log.get().info("listening", address=f"http://{settings.rest_host}:{bound.getsockname()[1]}")
     uvicorn.Server(config).run(sockets=[bound])

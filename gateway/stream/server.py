@@ -20,6 +20,7 @@ from gateway.stream.session import Session
 from gateway.stream.snapshot import Snapshots
 from sentio import log
 from sentio.config import StreamSettings
+from sentio.config import listening as can_listen
 from sentio.errors import Retryable
 
 LARGEST_FRAME_BYTES = 1 << 20  # beyond it the connection is closed (1009) rather than answered
@@ -70,16 +71,17 @@ async def run(settings: StreamSettings, stop: asyncio.Event, *, listening: "asyn
     tasks = []
     feed.start()
     try:
-        server = await serve(
-            serve_one,
-            settings.stream_host,
-            settings.stream_port,
-            process_request=health.answer,
-            compression=None,  # it would be done anew for each client, and keep state for each
-            max_size=LARGEST_FRAME_BYTES,
-            open_timeout=HANDSHAKE_S,
-            close_timeout=CLOSE_S,
-        )
+        with can_listen("stream_port", settings.stream_port):
+            server = await serve(
+                serve_one,
+                settings.stream_host,
+                settings.stream_port,
+                process_request=health.answer,
+                compression=None,  # it would be done anew for each client, and keep state for each
+                max_size=LARGEST_FRAME_BYTES,
+                open_timeout=HANDSHAKE_S,
+                close_timeout=CLOSE_S,
+            )
         port = server.sockets[0].getsockname()[1]
         log.get().info("listening", address=f"ws://{settings.stream_host}:{port}")
         if listening:

@@ -48,31 +48,25 @@ def lag(*, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
 
 
 def skip(
-    group: Annotated[str, typer.Argument(help="Group that owns its offsets: store, aggregates.")],
-    topic: Annotated[str, typer.Argument(help="Full name of the topic.")],
-    partition: Annotated[int, typer.Argument()],
+    group: Annotated[str, typer.Argument(help="store, aggregates, or the name of a consumer of yours.")],
+    topic: Annotated[str, typer.Argument(help="Topic, with or without prefix.")],
+    partition: Annotated[int, typer.Argument(help="Partition of the topic.")],
     to: Annotated[int | None, typer.Option(help="Go on at this offset.")] = None,
     *,
     new_topic: Annotated[bool, typer.Option(help="The topic was made anew: begin at its start.")] = False,
 ) -> None:
     """Accept a loss that a stopped group has named: move its offset forward, once, by hand."""
-    from sentio import database
+    from sentio.cli.skipping import accept_new_topic, skip_to
     from sentio.config import DatabaseSettings, load
 
-    if (to is None) == (not new_topic):
-        raise SettingError("skip: give --to OFFSET or --new-topic")
-    place = {"group": group, "topic": topic, "partition": partition, "to": to}
-    mine = "group_name = %(group)s and topic = %(topic)s and partition = %(partition)s"
-    with database.connect(load(DatabaseSettings).database, name="sentio-skip") as connection:
-        if new_topic:
-            done = connection.execute(f"delete from consumer_offsets where {mine}", place)
-            connection.execute(f"delete from consumer_marks where {mine}", place)
-        else:
-            done = connection.execute(
-                f"update consumer_offsets set next_offset = %(to)s, generation = generation + 1"
-                f" where {mine} and next_offset < %(to)s",
-                place,
-            )
-    if done.rowcount != 1:
-        raise SettingError(f"skip: group {group} has no offset in {topic}[{partition}] to move forward")
-    print(f"{group} goes on in {topic}[{partition}] at {'the start of the new topic' if new_topic else to}")
+    settings = load(DatabaseSettings)
+    prefix = f"{settings.topic_prefix}."
+    name, place = group.removeprefix(prefix), (prefix + topic.removeprefix(prefix), partition)
+    if new_topic and to is None:
+        accept_new_topic(settings, name, place)
+        print(f"{name} begins in {place[0]}[{partition}] at the start of the new topic")
+    elif to is not None and not new_topic:
+        skip_to(settings, name, place, to)
+        print(f"{name} goes on in {place[0]}[{partition}] at {to}")
+    else:
+        raise SettingError("skip: give either --to OFFSET or --new-topic")

@@ -53,6 +53,8 @@ def _committed(settings: Settings) -> dict[str, dict[Place, int]]:
     admin = AdminClient(kafka.client(settings.kafka))
     try:
         listed = admin.list_consumer_groups(request_timeout=TIMEOUT_S).result(TIMEOUT_S + 1)
+        if listed.errors:
+            raise KafkaException(listed.errors[0])
         names = [g.group_id for g in listed.valid if g.group_id.startswith(f"{settings.topic_prefix}.")]
         found = {}
         for name in names:
@@ -60,7 +62,7 @@ def _committed(settings: Settings) -> dict[str, dict[Place, int]]:
             partitions = future.result(TIMEOUT_S).topic_partitions
             found[name] = {(p.topic, p.partition): p.offset for p in partitions if p.offset >= 0}
     except (KafkaException, TimeoutError) as failure:
-        raise Retryable(f"kafka at {settings.kafka} does not answer: {failure}") from failure
+        raise Retryable(f"kafka at {settings.kafka} (SENTIO_KAFKA) does not answer: {failure}") from failure
     return found
 
 

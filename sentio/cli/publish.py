@@ -62,11 +62,13 @@ def _play(path: Path | None, seed: int, speed_text: str, *, skip_bad: bool) -> N
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     already = sequences_on_log(settings, f"{NAME}@{source.id}")
-    with EventPublisher(settings, name=NAME, source=source.id, already=already) as publisher:
-        log.get().info("playing", source=source.name, producer=publisher.producer, on_log_already=len(already))
+    publisher = EventPublisher(settings, name=NAME, source=source.id, already=already)
+    log.get().info("playing", source=source.name, producer=publisher.producer, on_log_already=len(already))
+    try:
         play(source.events(), publisher, speed=speed, stop=stop)
-        publisher.flush()
-        counters = publisher.counters()
+    finally:
+        # Asked to stop, it does so within seconds: what the log lacks is played at the next start.
+        counters = publisher.close(timeout_s=2 if stop.is_set() else 30)
     print(
         json.dumps({"source": source.name, "producer": publisher.producer, **asdict(counters), "bad_lines": len(bad)})
     )

@@ -2,8 +2,10 @@
 
 import importlib
 import signal
+import sys
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -61,6 +63,7 @@ def _consume(where: str) -> None:
 
 def _load(where: str) -> object:
     module, _, name = where.partition(":")
+    sys.path.insert(0, str(Path.cwd()))  # a consumer of yours is found where you stand
     try:
         return getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as failure:

@@ -120,6 +120,7 @@ class Tail:
                 # One event is one line, whatever its text holds.
                 line.append(f"  {name} ", "dim").append(str(value).encode("unicode_escape").decode("ascii"))
         self._console.print(line, soft_wrap=True)
+        self._console.file.flush()
 
 
 def parse_duration_ms(text: str) -> int:

@@ -14,9 +14,11 @@ from sentio.testing.servers import Kafka
 
 DEADLINE_S = 20.0
 
-GROUP = {"partition.assignment.strategy": "cooperative-sticky", "enable.partition.eof": False}
-GROUP |= {"session.timeout.ms": 2_000, "max.poll.interval.ms": 2_000, "heartbeat.interval.ms": 200}
-"""What a member of a group has beyond `kafka.reader`, as in `consumers.group` but missed soon."""
+GROUP = {"partition_assignment_strategy": "cooperative-sticky", "enable_partition_eof": False}
+GROUP |= {"session_timeout_ms": 6_000, "heartbeat_interval_ms": 200}
+"""What a member of a group has beyond `kafka.reader`, as in `consumers.group`."""
+
+MISSED_SOON = {"session_timeout_ms": 1_500, "max_poll_interval_ms": 1_500}
 
 
 class Cluster(Protocol):
@@ -94,7 +96,7 @@ class RealCluster:
         return self._corner.group()
 
     def miss(self, member: "Member") -> None:
-        """It comes by itself: see `GROUP`."""
+        """It comes by itself for a member with `MISSED_SOON`."""
 
     def consumer(self, config: Mapping[str, object]) -> Consumer:
         return Consumer(kafka.reader(self._corner.bootstrap) | dict(config))
@@ -113,6 +115,9 @@ class Member:
         """Every partition it ever had to give back, or was told that others have."""
 
         self.losses = 0
+        self.assignments: list[int] = []
+        """Number of partitions in each."""
+
         self.read: list[Message] = []
         client.subscribe([topic], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost)
 
@@ -124,6 +129,7 @@ class Member:
 
     def _on_assign(self, client: Consumer, partitions: list[TopicPartition]) -> None:
         self.owned.update(each.partition for each in partitions)
+        self.assignments.append(len(partitions))
         found = client.committed(partitions, timeout=DEADLINE_S)
         for each in found:
             each.offset = each.offset if each.offset >= 0 else OFFSET_BEGINNING
@@ -160,8 +166,8 @@ class Clients:
         consumer.assign([TopicPartition(topic, partition, offset) for partition, offset in enumerate(offsets)])
         return consumer
 
-    def member(self, group: str, topic: str) -> Member:
-        return Member(self.consumer(**GROUP, **{"group.id": group}), topic)
+    def member(self, group: str, topic: str, **settings: Any) -> Member:
+        return Member(self.consumer(**(GROUP | {"group_id": group} | settings)), topic)
 
     def send(self, topic: str, *values: bytes, partition: int = 0) -> None:
         """Append values to a partition, and wait until they are there."""

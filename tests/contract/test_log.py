@@ -201,6 +201,7 @@ def test_topic_made_again_is_empty_and_has_another_id(cluster: Cluster, clients:
     until(lambda: cluster.describe([topic]) == {}, lambda: None)
 
     assert cluster.create_topic(3, name=topic) == topic
+    until(lambda: cluster.describe([topic]) != {}, lambda: None)
 
     after = cluster.describe([topic])
     assert before == {topic: TopicState(before[topic].id, 2)}

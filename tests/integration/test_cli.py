@@ -2,15 +2,17 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from typing import Any
 
 import pytest
 
+from consumers.consumer import Consumer
 from consumers.store.store import Store
 from producers.publisher import EventPublisher
-from schemas.topics import topics
+from sentio.batch import Batch
 from sentio.config import ConsumerSettings
 from sentio.testing.servers import Kafka
 from tests.data import entry, leave, signal, write_session
@@ -21,6 +23,19 @@ from tests.samples import trade
 @pytest.fixture
 def settings(kafka: Kafka, database: str) -> ConsumerSettings:
     return consumer_settings(kafka.bootstrap, kafka.prefix, database)
+
+
+class Seen(Consumer):
+    """Keeps what it is given."""
+
+    name = "seen"
+    topics = ("trades.executed",)
+
+    def __init__(self) -> None:
+        self.batches: list[Batch] = []
+
+    def process(self, batch: Batch) -> None:
+        self.batches.append(batch)
 
 
 class Sentio:
@@ -124,15 +139,54 @@ def test_lag_tells_what_a_group_has_not_read_and_for_how_long(settings: Consumer
 
 def test_skip_accepts_a_named_loss_once(settings: ConsumerSettings, sentio: Sentio) -> None:
     database = settings.database.get_secret_value()
-    topic = topics()["trades.executed"].full_name(settings.topic_prefix)
     with EventPublisher(publisher_settings(settings), name="engine") as publisher:
         publisher.publish(trade(0))
     with running(Store(settings), settings):
         until(lambda: count(database, "trades") == 1)
+    with EventPublisher(publisher_settings(settings), name="engine") as publisher:
+        publisher.publish(trade(0))
     [(partition,)] = rows(database, "select partition from consumer_offsets where next_offset = 1")
-    assert "goes on" in sentio("skip", "store", topic, str(partition), "--to", "5")
-    assert rows(database, "select partition from consumer_offsets where next_offset = 5") == [(partition,)]
-    assert "no offset" in sentio("skip", "store", topic, str(partition), "--to", "5", status=2)
+    arguments = ("skip", "store", "trades.executed", str(partition), "--to")
+    assert "holds offsets 0 to 2" in sentio(*arguments, "5", status=2)
+    assert "goes on" in sentio(*arguments, "2")
+    assert rows(database, "select partition from consumer_offsets where next_offset = 2") == [(partition,)]
+    assert "is there already" in sentio(*arguments, "2", status=2)
+    assert "is the topic that group store knows" in sentio(*arguments[:-1], "--new-topic", status=2)
+
+
+def test_skip_moves_a_group_whose_offsets_are_in_kafka(settings: ConsumerSettings, sentio: Sentio) -> None:
+    with EventPublisher(publisher_settings(settings), name="engine") as publisher:
+        publisher.publish(trade(0))
+    seen = Seen()
+    with running(seen, settings):
+        until(lambda: seen.batches)
+    with EventPublisher(publisher_settings(settings), name="engine") as publisher:
+        publisher.publish(trade(0))
+    partition = seen.batches[0].partitions.to_pylist()[0]
+    assert "goes on" in sentio("skip", "seen", "trades.executed", str(partition), "--to", "2")
+    assert "no earlier offset" in sentio("skip", "seen", "trades.executed", str(partition), "--to", "2", status=2)
+
+
+def test_a_topic_that_is_missing_is_waited_for(kafka: Kafka, database: str) -> None:
+    settings = ConsumerSettings(kafka=kafka.bootstrap, topic_prefix=kafka.prefix, database=database, partitions=1)
+    seen = Seen()
+    with running(seen, settings) as group:
+        until(lambda: group._waiting)
+        assert not group.ready
+        Sentio(settings)("topics", "apply")
+        until(lambda: group.ready)
+
+
+def test_a_broker_that_is_gone_is_said_in_one_line(sentio: Sentio) -> None:
+    said = sentio("lag", status=1, SENTIO_KAFKA="127.0.0.1:1").splitlines()[-1]
+    assert "SENTIO_KAFKA" in said
+
+
+def test_a_taken_port_is_named_with_its_setting(sentio: Sentio) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        for name, setting in (("rest", "SENTIO_REST_PORT"), ("stream", "SENTIO_STREAM_PORT")):
+            assert f"{setting}={port}: Address already in use" in sentio("run", name, status=2, **{setting: port})
 
 
 def test_a_session_is_played_once_however_often_it_is_started(

@@ -136,6 +136,7 @@ class FakeBroker:
 
     def join(self, member: FakeConsumer) -> None:
         self.group(member.group_id).members.append(member)
+        member.is_settled = False
         self._balance()
 
     def leave(self, member: FakeConsumer) -> None:

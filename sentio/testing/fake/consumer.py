@@ -44,6 +44,9 @@ class FakeConsumer:
 
         self.wanted: set[Place] = set()
         self.is_lost = False
+        self.is_settled = True
+        """Since it joined, it was told what it has, be it nothing."""
+
         self._broker = broker
         self.group_id: str = config["group.id"]
         self._reset = config.get("auto.offset.reset", "latest")
@@ -157,14 +160,15 @@ class FakeConsumer:
         members = self._broker.group(self.group_id).members
         # Cooperative: what another still has comes when that one has let go.
         free = self.wanted.difference(*(member.owned for member in members))
-        return ("assign", free) if free else None
+        return ("assign", free) if free or not self.is_settled else None
 
     def _rebalance(self, what: str, places: set[Place]) -> None:
         """Tell the application, without the lock; do for it what its callback left undone."""
-        if (callback := self._callbacks[what]) and places:
+        if callback := self._callbacks[what]:
             callback(cast("Consumer", self), [TopicPartition(*place) for place in sorted(places)])
         with self._broker.changed:
             if what == "assign":
+                self.is_settled = True
                 self.owned |= places
                 self.incremental_assign([TopicPartition(*place) for place in places - set(self._readings)])
             else:
