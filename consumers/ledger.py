@@ -68,7 +68,8 @@ class Ledger:
     def fresh(self, connection: Connection, batch: Batch) -> Fresh:
         """Lock the batch's partitions and leave out what is in the tables already.
 
-        Raises `Fenced` when a partition has another owner or stands at another offset.
+        Raises `Fenced` when a partition has another owner or stands at another offset, as it does after a commit of
+        our own whose outcome never reached us.
         """
         topic = batch.topic.full_name(self._prefix)
         rows = connection.execute(
@@ -77,20 +78,15 @@ class Ledger:
             [self._group, topic, sorted(batch.ranges)],
         ).fetchall()
         stands = {partition: (generation, next_offset) for partition, generation, next_offset in rows}
-        gone, moved, written = [], [], set()
+        gone, moved = [], []
         for partition, span in batch.ranges.items():
             generation, next_offset = stands.get(partition, (None, None))
             if generation is None or generation != self._generations.get((topic, partition)):
                 gone.append((topic, partition))
-            elif next_offset == span.next:
-                # Our own commit whose outcome never reached us: nobody else can have moved it in this generation.
-                written.add(partition)
             elif next_offset not in (span.first, -1):
                 moved.append((topic, partition))
         if gone or moved:
             raise Fenced(gone=gone, moved=moved)
-        if written:
-            batch = batch.only(set(batch.ranges) - written)
         return self._without_repeats(connection, topic, batch)
 
     def advance(self, connection: Connection, fresh: Fresh) -> None:

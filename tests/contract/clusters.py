@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, Message, Producer, TopicPartition
+from confluent_kafka import Consumer, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined] # its stubs forget to export it
 
 from sentio import kafka
@@ -15,8 +15,9 @@ from sentio.testing.servers import Kafka
 DEADLINE_S = 20.0
 
 GROUP = {"partition_assignment_strategy": "cooperative-sticky", "enable_partition_eof": False}
-GROUP |= {"session_timeout_ms": 6_000, "heartbeat_interval_ms": 200}
-"""What a member of a group has beyond `kafka.reader`, as in `consumers.group`."""
+GROUP |= {"auto_offset_reset": "earliest", "session_timeout_ms": 6_000, "heartbeat_interval_ms": 200}
+"""What a member of a group has beyond `kafka.reader`, as in `consumers.group`; it begins where it
+committed, else with the oldest record."""
 
 MISSED_SOON = {"session_timeout_ms": 1_500, "max_poll_interval_ms": 1_500}
 
@@ -130,10 +131,7 @@ class Member:
     def _on_assign(self, client: Consumer, partitions: list[TopicPartition]) -> None:
         self.owned.update(each.partition for each in partitions)
         self.assignments.append(len(partitions))
-        found = client.committed(partitions, timeout=DEADLINE_S)
-        for each in found:
-            each.offset = each.offset if each.offset >= 0 else OFFSET_BEGINNING
-        client.incremental_assign(found)
+        client.incremental_assign(partitions)
 
     def _on_revoke(self, client: Consumer, partitions: list[TopicPartition]) -> None:
         numbers = {each.partition for each in partitions}

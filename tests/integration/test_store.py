@@ -15,8 +15,9 @@ from producers.publisher import EventPublisher
 from schemas.registry import current
 from schemas.topics import stored_topics, topics
 from sentio import kafka as kafka_access
+from sentio.batch import Batch
 from sentio.config import ConsumerSettings
-from sentio.errors import Fatal
+from sentio.errors import Fatal, Retryable
 from sentio.stack.postgres import PostgresServer
 from sentio.testing.servers import Kafka
 from tests.pipeline import consumer_settings, count, publisher_settings, rows, running, until
@@ -194,6 +195,30 @@ def test_a_store_that_lost_its_partition_writes_nothing(settings: ConsumerSettin
     assert count(dsn(settings), "trades") == 10
     with running(Store(settings), settings):
         until(lambda: count(dsn(settings), "trades") == 20)
+
+
+class Forgetful(Store):
+    """Writes its first batch of trades and then does not know that it did."""
+
+    commits = 0
+
+    def process(self, batch: Batch) -> None:
+        super().process(batch)
+        if batch.topic.table == "trades":
+            self.commits += 1
+            if self.commits == 1:
+                raise Retryable("the connection was lost while the database committed")
+
+
+def test_a_commit_of_unknown_outcome_is_looked_up_and_not_repeated(settings: ConsumerSettings) -> None:
+    publish(settings, *(trade(n) for n in range(30)))
+    store = Forgetful(settings)
+    with running(store, settings):
+        until(lambda: store.commits)
+        publish(settings, *(trade(n) for n in range(30)))
+        until(lambda: count(dsn(settings), "trades") == 60)
+    assert rows(dsn(settings), "select count(distinct event_id) from trades") == [(60,)]
+    assert rows(dsn(settings), "select sum(next_offset) from consumer_offsets where next_offset > 0") == [(60,)]
 
 
 def test_a_database_that_dies_and_comes_back_costs_no_event(kafka: Kafka, own_database: PostgresServer) -> None:
