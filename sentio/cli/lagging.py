@@ -52,10 +52,7 @@ def lags(settings: Settings) -> list[Lag]:
 def _committed(settings: Settings) -> dict[str, dict[Place, int]]:
     admin = AdminClient(kafka.client(settings.kafka))
     try:
-        listed = admin.list_consumer_groups(request_timeout=TIMEOUT_S).result(TIMEOUT_S + 1)
-        if listed.errors:
-            raise KafkaException(listed.errors[0])
-        names = [g.group_id for g in listed.valid if g.group_id.startswith(f"{settings.topic_prefix}.")]
+        names = [name for name in _groups(admin) if name.startswith(f"{settings.topic_prefix}.")]
         found = {}
         for name in names:
             future = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(name)])[name]
@@ -64,6 +61,13 @@ def _committed(settings: Settings) -> dict[str, dict[Place, int]]:
     except (KafkaException, TimeoutError) as failure:
         raise Retryable(f"kafka at {settings.kafka} (SENTIO_KAFKA) does not answer: {failure}") from failure
     return found
+
+
+def _groups(admin: AdminClient) -> list[str]:
+    listed = admin.list_consumer_groups(request_timeout=TIMEOUT_S).result(TIMEOUT_S + 1)
+    if listed.errors:
+        raise KafkaException(listed.errors[0])
+    return [group.group_id for group in listed.valid]
 
 
 def _next_time_ms(settings: Settings, place: Place, offset: int, end: int) -> int | None:
