@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 import psycopg
 import pyarrow as pa
 import pytest
+from confluent_kafka import Producer
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from psycopg import Connection
@@ -29,7 +30,7 @@ from sentio.batch import Batch
 from sentio.database import migrate
 from sentio.testing.servers import Kafka
 from tests.pipeline import consumer_settings, publisher_settings, rows, running, until
-from tests.samples import minute, trade
+from tests.samples import encoded, minute, trade
 
 NEW_YORK = ZoneInfo("America/New_York")
 FIGURES = ("fills", "trades", "wins", "losses", "volume", "notional", "fees", "realized_pnl", "gross_profit", "gross_loss",
@@ -206,6 +207,23 @@ def test_without_losses_there_is_no_profit_factor(windows: Connection) -> None:
             "select profit_factor, average_loss, win_rate from statistics where kind = 'DAY' and strategy = '*'"
         ).fetchall()
     assert row == (None, None, 1)
+
+
+def test_a_repeated_fill_is_counted_once(kafka: Kafka, database: str) -> None:
+    settings = consumer_settings(kafka.bootstrap, kafka.prefix, database)
+    name = topics()["trades.executed"].full_name(kafka.prefix)
+    producer = Producer({"bootstrap.servers": kafka.bootstrap})
+
+    def send(*numbers: int) -> None:
+        for number in numbers:
+            producer.produce(name, encoded(trade(number), number=number), b"TQQQ")
+        assert producer.flush(10) == 0
+
+    with running(Aggregates(settings), settings):
+        send(0, 1, 2, 1, 2, 3, 0)
+        until(partial(counted_fills, database, 4))
+        send(3, 2, 4)
+        until(partial(counted_fills, database, 5))
 
 
 def counted_fills(database: str, fills: int) -> bool:

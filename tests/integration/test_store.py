@@ -166,6 +166,7 @@ def test_an_event_of_the_same_id_from_another_partition_is_no_second_row(
             lambda: rows(dsn(settings), "select sum(next_offset) from consumer_offsets where next_offset > 0") == [(4,)]
         )
     assert count(dsn(settings), "trades") == 3
+    assert dead_letters(settings) == []
 
 
 def test_two_members_share_the_work_and_one_takes_over(settings: ConsumerSettings) -> None:
