@@ -19,17 +19,17 @@ tools:
 
 $(VENV)/.complete: requirements.lock | tools
 	@echo "setting up .venv ..." >&2
-	@$(PYTHON) -m venv --clear $(VENV)
-	@$(BIN)/pip install --quiet --require-hashes -r requirements.lock
+	@$(PYTHON) -m venv --clear $(VENV) >&2
+	@$(BIN)/pip install --quiet --require-hashes -r requirements.lock >&2
 	@touch $@
 
 $(VENV)/.installed: pyproject.toml $(VENV)/.complete
-	@$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
+	@$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable . >&2
 	@touch $@
 
 $(JARS): sentio/stack/pom.xml | tools
 	@echo "fetching the Kafka jars ..." >&2
-	@mvn --quiet --batch-mode -f sentio/stack/pom.xml dependency:copy-dependencies -DoutputDirectory=$(CURDIR)/.sentio/kafka-jars -DincludeScope=runtime
+	@mvn --quiet --batch-mode -f sentio/stack/pom.xml dependency:copy-dependencies -DoutputDirectory=$(CURDIR)/.sentio/kafka-jars -DincludeScope=runtime >&2
 	@touch $@
 
 demo: setup
