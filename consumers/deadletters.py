@@ -1,15 +1,19 @@
 """Dead letters: the original bytes of a record that cannot be used, with where it came from and why."""
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
-from confluent_kafka import KafkaError, Message, Producer
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from sentio import kafka, log
 from sentio.errors import Fatal, Retryable
 from sentio.topics import DEAD_SUFFIX
 
 ACKNOWLEDGE_TIMEOUT_S = 30.0
+
+Headers = list[tuple[str, Any]]
+Delivered = Callable[[KafkaError | None, Message], None]
 WINDOW = 1_000
 WINDOW_MIN = 100
 
@@ -45,9 +49,7 @@ class DeadLetters:
                 ("error.type", kind.encode()),
                 ("error.message", reason.encode()),
             ]
-            self._producer.produce(
-                topic + DEAD_SUFFIX, message.value(), message.key(), headers=headers, on_delivery=delivered
-            )
+            self._produce(topic + DEAD_SUFFIX, message, headers, delivered)
         left = self._producer.flush(ACKNOWLEDGE_TIMEOUT_S)
         if left or refused:
             self._producer.purge()
@@ -56,10 +58,25 @@ class DeadLetters:
             )
         self.sent += len(letters)
 
+    def _produce(self, topic: str, message: Message, headers: Headers, delivered: Delivered) -> None:
+        """Hand one letter to librdkafka; one that its headers make too large goes without its value."""
+        value = message.value()
+        try:
+            self._producer.produce(topic, value, message.key(), headers=headers, on_delivery=delivered)
+        except BufferError as failure:
+            raise Retryable("dead letters: the producer's queue is full") from failure
+        except KafkaException as failure:
+            if failure.args[0].code() != KafkaError.MSG_SIZE_TOO_LARGE:
+                raise Retryable(f"dead letters: {failure.args[0].str()}") from failure
+            size = ("value.dropped_bytes", str(len(value or b"")).encode())
+            self._producer.produce(topic, None, message.key(), headers=[*headers, size], on_delivery=delivered)
+
     def count(self, *, good: int, poison: int) -> None:
         """Note what a batch held; raises `Fatal` when more than half of the last records were poison."""
-        self._recent.extend([False] * min(good, WINDOW))
-        self._recent.extend([True] * min(poison, WINDOW))
+        # A batch may hold more than the window: then each kind takes its share of it.
+        share = min(1.0, WINDOW / max(1, good + poison))
+        self._recent.extend([False] * round(good * share))
+        self._recent.extend([True] * round(poison * share))
         if poison and len(self._recent) >= WINDOW_MIN and sum(self._recent) * 2 > len(self._recent):
             raise Fatal(
                 f"{sum(self._recent)} of the last {len(self._recent)} records cannot be used by group {self._group}:"

@@ -55,6 +55,7 @@ class Group:
         self._once = log.OncePer()
         self._next: dict[Place, int] = {}
         self._unclaimed: set[Place] = set()
+        self._fenced: dict[Place, float] = {}
         self._assigned = False
         self._waiting = False
         self._client = connect(self._config())
@@ -62,7 +63,7 @@ class Group:
     @property
     def ready(self) -> bool:
         """The group gave its share, all of it is claimed, and nothing waits for the sink."""
-        return self._assigned and not self._unclaimed and not self._waiting
+        return self._assigned and not self._unclaimed and not self._fenced and not self._waiting
 
     def run(self) -> None:
         """Consume until stopped. Raises `Fatal`; everything else is dealt with here."""
@@ -83,6 +84,7 @@ class Group:
 
     def _turn(self) -> None:
         self.turned_s = time.monotonic()
+        self._unclaimed |= {place for place, again_s in self._fenced.items() if again_s <= self.turned_s}
         if self._unclaimed:
             self._retry("claim", self._claim)
         messages = self._client.consume(self._settings.batch_records, self._settings.batch_wait_ms / 1000)
@@ -122,6 +124,7 @@ class Group:
     def _forget(self, places: Iterable[Place]) -> None:
         for place in places:
             self._unclaimed.discard(place)
+            self._fenced.pop(place, None)
             self._next.pop(place, None)
 
     def _claim(self) -> None:
@@ -146,7 +149,9 @@ class Group:
         self._client.incremental_assign(assigned)
         self._client.resume(assigned)
         self._next.update(found)
-        self._unclaimed.difference_update(places)
+        for place in places:
+            self._unclaimed.discard(place)
+            self._fenced.pop(place, None)
         log.get().info("partitions claimed", offsets={f"{topic}[{p}]": found[topic, p] for topic, p in places})
 
     def _committed(self, places: Sequence[Place]) -> dict[Place, int]:
@@ -180,8 +185,10 @@ class Group:
         if place not in self._next:
             return False
         if error.code() in _GONE:
-            oldest, newest = kafka.ends(self._client, [place])[place]
-            raise Fatal(self._lost(place, self._next.get(place, -1), oldest, newest))
+            # `_claim` looks at it again, with retries, and names what is lost.
+            self._forget([place])
+            self._unclaimed.add(place)
+            return False
         if error.fatal():
             raise Fatal(f"kafka: {error.str()}")
         self._say(f"kafka {error.name()}", Retryable(f"{place[0]}: {error.str()}"))
@@ -245,6 +252,10 @@ class Group:
         self._forget(places)
         self._client.pause([TopicPartition(*place) for place in places])
         self._unclaimed.update(fence.moved)
+        # Whoever claimed them may have been a zombie that claimed late. A group that does mean another member takes
+        # them from us within a session; what is still ours after that is claimed again.
+        again_s = time.monotonic() + 1.5 * self._settings.session_timeout_ms / 1000
+        self._fenced |= dict.fromkeys(fence.gone, again_s)
 
     def _bury(self, letters: Sequence[tuple[Message, str, str]]) -> None:
         if letters:

@@ -11,7 +11,7 @@ from psycopg.rows import DictRow, dict_row
 from psycopg_pool import ConnectionPool, PoolTimeout
 from pydantic import SecretStr
 
-from sentio.database import CONNECT_TIMEOUT_S, first_line
+from sentio.database import CONNECT_TIMEOUT_S, OUTAGES, first_line
 from sentio.errors import Retryable
 
 STATEMENT_TIMEOUT_MS = 5_000
@@ -57,5 +57,5 @@ def reading(connections: Pool) -> Iterator[Connection[DictRow]]:
         raise Retryable(f"database: no connection within {WAIT_S:.0f} s") from failure
     except psycopg.errors.UndefinedTable as failure:
         raise Retryable(f"database: {first_line(failure)}: it is not migrated yet") from failure
-    except (psycopg.OperationalError, psycopg.InterfaceError) as failure:
+    except OUTAGES as failure:
         raise Retryable(f"database: {first_line(failure)}") from failure

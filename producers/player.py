@@ -36,13 +36,16 @@ def play(events: Iterable[Event], publisher: EventPublisher, *, speed: float | N
         publisher.publish(event)
 
 
-def sequences_on_log(settings: Settings, producer: str) -> frozenset[int]:
-    """Sequences of ``producer`` that the log holds already; raises `Retryable` when it cannot be read."""
+def sequences_on_log(settings: Settings, producer: str, *, stop: threading.Event) -> frozenset[int]:
+    """Sequences of ``producer`` that the log holds already; raises `Retryable` when it cannot be read.
+
+    What it gives when ``stop`` was set is not all, and nothing may be played by it.
+    """
     found: set[int] = set()
     names = {topic.full_name(settings.topic_prefix): topic.event for topic in topics().values()}
     states = kafka.describe(settings.kafka, names)
     places = [(name, partition) for name, state in states.items() for partition in range(state.partitions)]
-    for messages in kafka.read(settings.kafka, kafka.spans(settings.kafka, places)):
+    for messages in kafka.read(settings.kafka, kafka.spans(settings.kafka, places), stop=stop.is_set):
         by_event: dict[str, list[bytes | None]] = {}
         for message in messages:
             by_event.setdefault(names[message.topic() or ""], []).append(message.value())

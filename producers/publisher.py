@@ -82,6 +82,8 @@ class EventPublisher:
         self._limit = settings.queue_records
         self._already = already
         self._spool = Spool(settings.spool, max_bytes=settings.spool_max_bytes) if settings.spool else None
+        if source is not None and self._spool is not None:
+            raise ValueError("a publisher with a durable source has no spool: it goes on from its source")
         if durable and self._spool is None:
             raise ValueError("durable=True needs a spool: set SENTIO_SPOOL to a folder")
         self._sender = sender or KafkaSender(
@@ -99,9 +101,9 @@ class EventPublisher:
 
     def publish(self, event: Event) -> None:
         """Take an event; returns at once whatever the broker does. Raises only when the publisher is closed."""
-        if self._closing.is_set():
-            raise RuntimeError("the publisher is closed")
         with self._lock:
+            if self._closing.is_set():
+                raise RuntimeError("the publisher is closed")
             sequence = self._next
             self._next = sequence + 1
             if sequence in self._already:
@@ -124,8 +126,11 @@ class EventPublisher:
 
     def close(self, timeout_s: float = 30.0) -> Counters:
         """Send what waits, as far as time allows; the rest goes to the spool, or is counted as failed without one."""
+        if self._closing.is_set():
+            return self.counters()
         self.flush(timeout_s)
-        self._closing.set()
+        with self._lock:
+            self._closing.set()
         self._thread.join()
         self._sender.close()
         counters = self.counters()

@@ -80,6 +80,8 @@ class KafkaSender:
         self._under_way: dict[int, _UnderWay] = {}
         self._drained: deque[_UnderWay] = deque()
         self._returned: list[_UnderWay] = []
+        # Acknowledged, but behind a record that came back: sent once more, and not to be counted twice.
+        self._acknowledged_ahead: set[Place | None] = set()
         self._held: deque[Record] = deque()
         self._rebuild_at_s: float | None = None
         self._checkpoint_at_s = 0.0
@@ -124,14 +126,15 @@ class KafkaSender:
         records = [under_way.record for under_way in left if under_way.place is None] + list(self._held)
         if not records:
             return
-        if self._spool:
-            self._spool.prepend(records)
-        else:
-            self._failed += len(records)
-            log.get().error(
-                "events are lost: Kafka did not take them in time and SENTIO_SPOOL is unset",
-                lost=len(records),
-            )
+        try:
+            if self._spool:
+                self._spool.prepend(records)
+                return
+            cause = "SENTIO_SPOOL is unset"
+        except OSError as failure:
+            cause = f"the spool cannot write: {failure.strerror}"
+        self._failed += len(records)
+        log.get().error(f"events are lost: Kafka did not take them in time and {cause}", lost=len(records))
 
     def _keep(self, records: Sequence[Record]) -> None:
         if self._spool:
@@ -161,6 +164,8 @@ class KafkaSender:
         except KafkaException as failure:
             if failure.args[0].code() in _AT_FAULT:
                 self._refused_by_broker(under_way, failure.args[0])
+                if place is not None:
+                    self._drained.append(under_way)
                 return True
             self._start_rebuild(failure.args[0])
             return False
@@ -174,7 +179,7 @@ class KafkaSender:
         self._under_way.pop(under_way.order, None)
         if error is None:
             under_way.done = True
-            if not self._is_foreign(under_way.place):
+            if not self._is_foreign(under_way.place) and under_way.place not in self._acknowledged_ahead:
                 self._acknowledged += 1
         elif error.code() in _AT_FAULT:
             self._refused_by_broker(under_way, error)
@@ -187,7 +192,8 @@ class KafkaSender:
 
     def _refused_by_broker(self, under_way: _UnderWay, error: KafkaError) -> None:
         under_way.done = True
-        self._failed += 1
+        if not self._is_foreign(under_way.place):
+            self._failed += 1
         log.get().error("kafka refuses an event; it is lost", topic=under_way.record.topic, cause=error.str())
 
     def _start_rebuild(self, error: KafkaError) -> None:
@@ -209,6 +215,7 @@ class KafkaSender:
         self._held.extendleft(under_way.record for under_way in reversed(returned) if under_way.place is None)
         if self._spool:
             self._checkpoint(now=True)
+            self._acknowledged_ahead |= {each.place for each in self._drained if each.done}
             self._drained.clear()
             self._spool.rewind()
 

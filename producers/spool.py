@@ -12,6 +12,7 @@ import os
 import struct
 import zlib
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -159,11 +160,22 @@ class Spool:
             self._write_file(path, data)
         except OSError as failure:
             log.get().error("the spool cannot write", file=str(path), cause=failure.strerror)
-            if path.exists():
-                os.truncate(path, self._sizes[number])
+            self._undo(number)
             return False
         self._sizes[number] += len(data)
         return True
+
+    def _undo(self, number: int) -> None:
+        """Leave nothing of a write that failed: half a record would hide those after it, and a new segment none."""
+        with suppress(OSError):
+            if self._sizes[number]:
+                os.truncate(self._path(number), self._sizes[number])
+            else:
+                self._path(number).unlink(missing_ok=True)
+        if not self._sizes[number]:
+            self._segments.remove(number)
+            del self._sizes[number]
+            self._writer = None
 
     def _first_number(self) -> int:
         """Number of the first segment of an empty spool; the one before it is free for `prepend`."""
@@ -186,8 +198,12 @@ class Spool:
     def _save_acknowledged(self, place: Place) -> None:
         self._acknowledged = place
         draft = self._folder / "acknowledged.new"
-        draft.write_text(f"{place[0]} {place[1]}")
-        draft.replace(self._folder / "acknowledged")
+        try:
+            draft.write_text(f"{place[0]} {place[1]}")
+            draft.replace(self._folder / "acknowledged")
+        except OSError as failure:
+            # A restart would send some records again, which readers know by their sequence.
+            log.get().error("the spool cannot note its place", file=str(draft), cause=failure.strerror)
 
     def _drop_acknowledged_segments(self) -> None:
         while self._segments and self._segments[0] < self._acknowledged[0]:

@@ -16,6 +16,14 @@ from sentio.errors import Fatal, Retryable
 CONNECT_TIMEOUT_S = 5
 MIGRATION_LOCK = 0x53454E54  # "SENT": one migrating process at a time, the others wait
 
+OUTAGES = (
+    psycopg.OperationalError,
+    psycopg.InterfaceError,
+    psycopg.errors.ReadOnlySqlTransaction,
+    # We were frozen inside a transaction, and woke up.
+    psycopg.errors.IdleInTransactionSessionTimeout,
+)
+
 _MIGRATION = re.compile(r"^(\d{4})_[a-z0-9_]+\.sql$")
 
 
@@ -40,11 +48,7 @@ def outages_are_retryable() -> Iterator[None]:
     """What the server or the network may recover from becomes `Retryable`; mistakes pass as they are."""
     try:
         yield
-    except (
-        psycopg.OperationalError,
-        psycopg.InterfaceError,
-        psycopg.errors.ReadOnlySqlTransaction,
-    ) as failure:
+    except OUTAGES as failure:
         raise Retryable(f"database: {first_line(failure)}") from failure
 
 
@@ -88,6 +92,8 @@ def migrate(database: SecretStr) -> list[str]:
                 continue
             try:
                 connection.execute(file.read_text())
+            except OUTAGES:
+                raise
             except psycopg.Error as failure:
                 raise Fatal(f"migration {name}: {first_line(failure)}") from failure
             connection.execute("insert into schema_migrations (name) values (%s)", [name])

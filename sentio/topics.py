@@ -1,5 +1,6 @@
 """Brings Kafka's topics to what schemas/topics.toml and the settings say: plan, then apply. Never deletes."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,6 +23,7 @@ from sentio.errors import Fatal, Retryable
 
 DAY_MS = 86_400_000
 DEAD_SUFFIX = ".dead"
+LEADERS_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,3 +137,19 @@ def apply(settings: Settings, changes: Sequence[Change]) -> None:
             future.result(30)
         except KafkaException as failure:
             raise Fatal(f"topic {name}: {failure.args[0].str()}") from failure
+    _await_leaders(settings, [change.topic for change in changes])
+
+
+def _await_leaders(settings: Settings, targets: Sequence[Wanted]) -> None:
+    """Kafka says "created" before every partition has a leader; who reads at once would be refused."""
+    places = [(target.name, partition) for target in targets for partition in range(target.partitions)]
+    deadline_s = time.monotonic() + LEADERS_S
+    while True:
+        try:
+            kafka.spans(settings.kafka, places)
+        except Retryable:
+            if time.monotonic() > deadline_s:
+                raise
+            time.sleep(0.1)
+        else:
+            return

@@ -11,6 +11,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """In containers, leave out what runs on servers of its own: those are local ones, and `make test` ran it."""
     if os.environ.get("SENTIO_TEST_CONTAINERS") != "required":
         return
-    again = [item for item in items if OWN & set(getattr(item, "fixturenames", ())) or item.path.name == "test_stack.py"]
+    again = [
+        item for item in items if OWN & set(getattr(item, "fixturenames", ())) or item.path.name == "test_stack.py"
+    ]
     config.hook.pytest_deselected(items=again)
     items[:] = [item for item in items if item not in again]

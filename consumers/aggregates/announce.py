@@ -59,9 +59,11 @@ class Announcer:
                 "  where revision > published_revision order by updated_at limit %s) as changed",
                 [AT_MOST],
             )
-            self._under_way = [AggregateUpdated(**row) for row in cursor]
-        for event in self._under_way:
+            events = [AggregateUpdated(**row) for row in cursor]
+        for event in events:
             self._publisher.publish(event)
+        # Only now: what was not published must not be marked.
+        self._under_way = events
 
     def _mark(self) -> None:
         events = sorted(self._under_way, key=lambda e: (e.account, e.strategy, e.symbol, e.kind, e.start_at))

@@ -22,6 +22,7 @@ from sentio import log
 from sentio.config import StreamSettings
 from sentio.config import listening as can_listen
 from sentio.errors import Retryable
+from sentio.stopping import end_soon
 
 LARGEST_FRAME_BYTES = 1 << 20  # beyond it the connection is closed (1009) rather than answered
 HANDSHAKE_S = 4.0
@@ -42,8 +43,13 @@ def main(settings: StreamSettings) -> None:
 async def _until_signalled(settings: StreamSettings) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+
+    def asked() -> None:
+        stop.set()
+        end_soon()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, asked)
     await run(settings, stop)
 
 

@@ -1,15 +1,15 @@
 """`sentio play` and `sentio simulate`: events into the log from a recording or a simulated engine."""
 
 import json
-import signal
 import threading
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sentio.errors import SettingError
+from sentio.errors import Retryable, SettingError
 
 if TYPE_CHECKING:
     from producers.source import Source
@@ -52,26 +52,46 @@ def _play(path: Path | None, seed: int, speed_text: str, *, skip_bad: bool) -> N
     from producers.source import open_source
     from sentio import log
     from sentio.config import PublisherSettings, load
+    from sentio.stopping import on_stop
 
     speed = parse_speed(speed_text)
-    settings = load(PublisherSettings)
+    # Without a spool: the source is what is durable, and two places to go on from would disagree.
+    settings = load(PublisherSettings, spool=None)
     log.configure(settings.log_level, process="play")
     bad: list[str] = []
     source: Source = open_source(path, seed=seed, skip_bad=skip_bad, on_bad=lambda line: _note(bad, line))
     stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    already = sequences_on_log(settings, f"{NAME}@{source.id}")
+    on_stop(stop.set)
+    already = _until_it_answers(lambda: sequences_on_log(settings, f"{NAME}@{source.id}", stop=stop), stop)
+    if stop.is_set():
+        return
     publisher = EventPublisher(settings, name=NAME, source=source.id, already=already)
     log.get().info("playing", source=source.name, producer=publisher.producer, on_log_already=len(already))
     try:
         play(source.events(), publisher, speed=speed, stop=stop)
     finally:
+        while publisher.counters().waiting and not stop.is_set():
+            stop.wait(0.01)
         # Asked to stop, it does so within seconds: what the log lacks is played at the next start.
-        counters = publisher.close(timeout_s=2 if stop.is_set() else 30)
+        counters = publisher.close(timeout_s=2)
     print(
         json.dumps({"source": source.name, "producer": publisher.producer, **asdict(counters), "bad_lines": len(bad)})
     )
+
+
+def _until_it_answers(ask: Callable[[], frozenset[int]], stop: threading.Event) -> frozenset[int]:
+    """What ``ask`` gives once Kafka answers, or nothing when asked to stop before."""
+    from sentio import log
+
+    once = log.OncePer()
+    while not stop.is_set():
+        try:
+            return ask()
+        except Retryable as failure:
+            if once.due("kafka"):
+                log.get().warning("waiting, will try again", cause=str(failure))
+            stop.wait(0.5)
+    return frozenset()
 
 
 def _note(bad: list[str], line: str) -> None:

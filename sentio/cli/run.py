@@ -1,7 +1,6 @@
 """`sentio run NAME`: one process of the platform, until SIGTERM."""
 
 import importlib
-import signal
 import sys
 import threading
 import time
@@ -45,12 +44,12 @@ def _consume(where: str) -> None:
     from consumers.group import Group
     from sentio import metrics
     from sentio.config import ConsumerSettings, load
+    from sentio.stopping import on_stop
 
     settings = load(ConsumerSettings)
     kind: type[Consumer] = _load(where)  # type: ignore[assignment] # a consumer class, by the word of the caller
     stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    on_stop(stop.set)
     group = Group(kind(settings) if kind.owns_offsets else kind(), settings, stop=stop)  # type: ignore[call-arg]
     if settings.metrics_port is not None:
         metrics.serve(

@@ -70,29 +70,31 @@ def test_member_that_gets_nothing_hears_so(cluster: Cluster, clients: Clients) -
     assert first.lost == set()
 
 
-def test_survivor_takes_over_and_keeps_reading_its_own(cluster: Cluster, clients: Clients) -> None:
+def test_survivors_take_over_and_keep_reading_their_own(cluster: Cluster, clients: Clients) -> None:
     topic, group = cluster.create_topic(PARTITIONS), cluster.new_group()
-    first, second = clients.member(group, topic), clients.member(group, topic)
-    until(lambda: {len(first.owned), len(second.owned)} == {PARTITIONS // 2}, lambda: turn(first, second))
-    gone, own = second.owned.copy(), first.owned.copy()
-    first.lost.clear()
+    members = [clients.member(group, topic) for _ in range(3)]
+    until(lambda: sorted(len(member.owned) for member in members) == [1, 1, 2], lambda: turn(*members))
     for partition in range(PARTITIONS):
         clients.send(topic, b"before", partition=partition)
-    until(lambda: len(first.read) + len(second.read) == PARTITIONS, lambda: turn(first, second))
-    for member in (first, second):
+    until(lambda: sum(len(member.read) for member in members) == PARTITIONS, lambda: turn(*members))
+    for member in members:
         done = [TopicPartition(topic, partition, 1) for partition in member.owned]
         member.client.commit(offsets=done, asynchronous=False)
+        member.lost.clear()
+    leaving, *staying = members
+    gone, own = leaving.owned.copy(), [member.owned.copy() for member in staying]
 
-    second.client.close()
-    assert second.lost >= gone
+    leaving.client.close()
+    assert leaving.lost == gone
     for partition in range(PARTITIONS):
         clients.send(topic, b"after", partition=partition)
-    until(lambda: len(first.read) == PARTITIONS // 2 + PARTITIONS, first.turn)
+    until(lambda: sum(len(member.read) for member in staying) == 2 * PARTITIONS - len(gone), lambda: turn(*staying))
 
-    assert first.lost == set()
-    assert first.owned == set(range(PARTITIONS))
-    assert all(first.values(partition) == [b"before", b"after"] for partition in own)
-    assert all(first.values(partition) == [b"after"] for partition in gone)
+    for member, before in zip(staying, own, strict=True):
+        assert member.lost == set(), "cooperative: who stays gives nothing back"
+        assert all(member.values(partition) == [b"before", b"after"] for partition in before)
+        assert all(member.values(partition) == [b"after"] for partition in member.owned - before)
+    assert set.union(*(member.owned for member in staying)) == set(range(PARTITIONS))
 
 
 def test_member_of_a_group_stands_where_it_committed_even_without_callbacks(cluster: Cluster, clients: Clients) -> None:

@@ -1,7 +1,8 @@
 """Statistics are exact however the stream is cut, ordered or repeated: held against a naive computation."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from decimal import ROUND_HALF_EVEN, Decimal, localcontext
 from functools import partial
@@ -18,6 +19,7 @@ from psycopg import Connection
 from pydantic import SecretStr
 
 from consumers.aggregates.aggregates import Aggregates
+from consumers.aggregates.announce import Announcer
 from consumers.aggregates.merge import merge, recompute_drawdown
 from consumers.aggregates.partials import of_performance, of_trades
 from producers.publisher import EventPublisher
@@ -228,6 +230,52 @@ def test_a_repeated_fill_is_counted_once(kafka: Kafka, database: str) -> None:
 
 def counted_fills(database: str, fills: int) -> bool:
     return rows(database, "select sum(fills) from windows where kind = 'DAY' and strategy = '*'") == [(fills,)]
+
+
+class Losing(EventPublisher):
+    """Counts what it is given; sends nothing."""
+
+    given = 0
+
+    def publish(self, event: Event) -> None:  # noqa: ARG002 - as its base class has it
+        self.given += 1
+
+
+def test_what_was_not_published_is_not_marked_as_announced(kafka: Kafka, database: str) -> None:
+    settings = consumer_settings(kafka.bootstrap, kafka.prefix, database)
+    unannounced = "select count(*) from windows where revision > published_revision"
+    with psycopg.connect(database) as connection, Losing(publisher_settings(settings), name="test") as publisher:
+        write(connection, batch_of([(trade(0), 0)]))
+        connection.commit()
+        asked = 0
+
+        def breaks_once() -> Connection:
+            nonlocal asked
+            asked += 1
+            return Uncommitted(connection) if asked == 1 else connection  # type: ignore[return-value] # a stand-in
+
+        announcer = Announcer(publisher, breaks_once)
+        with pytest.raises(psycopg.OperationalError):
+            announcer.turn()
+        announcer.turn()
+        assert publisher.given == 0
+        assert rows(database, unannounced)[0][0] > 0
+
+
+class Uncommitted:
+    """A connection that is lost at its commit."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        with self._connection.transaction():
+            yield
+        raise psycopg.OperationalError("lost at commit")
+
+    def cursor(self, **more: Any) -> Any:
+        return self._connection.cursor(**more)
 
 
 def test_every_window_is_announced_and_its_newest_revision_is_the_table(kafka: Kafka, database: str) -> None:

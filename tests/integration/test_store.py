@@ -29,6 +29,9 @@ def settings(kafka: Kafka, database: str) -> ConsumerSettings:
     return consumer_settings(kafka.bootstrap, kafka.prefix, database)
 
 
+WAITING = "select pid from pg_stat_activity where application_name = 'store' and wait_event_type = 'Lock'"
+
+
 def dsn(settings: ConsumerSettings) -> str:
     return settings.database.get_secret_value()
 
@@ -233,6 +236,31 @@ def test_a_database_that_dies_and_comes_back_costs_no_event(kafka: Kafka, own_da
         own_database.start()
         until(lambda: count(dsn(settings), "trades") == 200)
     assert rows(dsn(settings), "select count(distinct event_id) from trades") == [(200,)]
+
+
+def test_a_store_that_woke_up_inside_its_transaction_goes_on(settings: ConsumerSettings) -> None:
+    publish(settings, *(trade(n) for n in range(10)))
+    with running(Store(settings), settings):
+        until(lambda: count(dsn(settings), "trades") == 10)
+        with psycopg.connect(dsn(settings)) as connection:
+            # What the server does with a transaction that was idle for too long.
+            connection.execute("lock table trades in access exclusive mode")
+            publish(settings, *(trade(n) for n in range(10)))
+            until(lambda: rows(dsn(settings), WAITING) != [])
+            rows(dsn(settings), f"select pg_terminate_backend(pid) from ({WAITING}) as waiting")
+        until(lambda: count(dsn(settings), "trades") == 20)
+
+
+def test_an_owner_fenced_by_a_zombie_takes_its_partition_back(settings: ConsumerSettings) -> None:
+    quick = settings.model_copy(update={"session_timeout_ms": 6_000})
+    publish(settings, trade(0))
+    with running(Store(quick), quick) as group:
+        until(lambda: count(dsn(settings), "trades") == 1)
+        rows(dsn(settings), "update consumer_offsets set generation = generation + 1 returning 1")
+        publish(settings, trade(0))
+        until(lambda: not group.ready)
+        until(lambda: group.ready)
+        until(lambda: count(dsn(settings), "trades") == 2)
 
 
 def test_a_store_started_before_its_database_waits_for_it(kafka: Kafka, own_database: PostgresServer) -> None:

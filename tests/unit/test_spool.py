@@ -98,7 +98,9 @@ def test_a_full_spool_says_how_many_it_took(tmp_path: Path) -> None:
     spool.close()
 
 
-def test_a_disk_that_refuses_leaves_the_spool_whole(reopen: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_refuses_leaves_the_spool_whole(
+    reopen: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     spool = reopen()
     spool.append([record(1)])
     write = Spool._write_file
@@ -110,6 +112,12 @@ def test_a_disk_that_refuses_leaves_the_spool_whole(reopen: Open, monkeypatch: p
     with monkeypatch.context() as patch:
         patch.setattr(Spool, "_write_file", half_written)
         assert spool.append([record(2)]) == 0
+        with_a_new_segment = Spool(tmp_path / "new", max_bytes=ROOM)
+        assert with_a_new_segment.append([record(2)]) == 0
+        assert with_a_new_segment.empty
+    assert with_a_new_segment.append([record(3)]) == 1
+    assert values(with_a_new_segment.read(10)) == [3]
+    with_a_new_segment.close()
     assert spool.append([record(3)]) == 1
     assert values(spool.read(10)) == [1, 3]
     assert values(reopen().read(10)) == [1, 3]
