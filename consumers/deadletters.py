@@ -10,7 +10,7 @@ from sentio import kafka, log
 from sentio.errors import Fatal, Retryable
 from sentio.topics import DEAD_SUFFIX
 
-ACKNOWLEDGE_TIMEOUT_S = 30.0
+ACKNOWLEDGE_TIMEOUT_S = 5.0  # then the group polls, and they are sent again
 
 Headers = list[tuple[str, Any]]
 Delivered = Callable[[KafkaError | None, Message], None]

@@ -56,6 +56,7 @@ class Group:
         self._next: dict[Place, int] = {}
         self._unclaimed: set[Place] = set()
         self._fenced: dict[Place, float] = {}
+        self._stood: dict[Place, int] = {}
         self._assigned = False
         self._waiting = False
         self._client = connect(self._config())
@@ -118,6 +119,8 @@ class Group:
     def _on_revoke(self, client: KafkaConsumer, partitions: list[TopicPartition]) -> None:
         places = [(partition.topic, partition.partition) for partition in partitions]
         self._forget(places)
+        for place in places:
+            self._stood.pop(place, None)
         self._consumer.revoked(places)
         client.incremental_unassign(partitions)
 
@@ -141,7 +144,7 @@ class Group:
         ends = kafka.ends(self._client, places)
         for place in places:
             oldest, newest = ends[place]
-            found.setdefault(place, oldest)
+            found.setdefault(place, self._stood.get(place, oldest))
             if not oldest <= found[place] <= newest:
                 raise Fatal(self._lost(place, found[place], oldest, newest))
         assigned = [TopicPartition(*place, found[place]) for place in places]
@@ -152,6 +155,7 @@ class Group:
         for place in places:
             self._unclaimed.discard(place)
             self._fenced.pop(place, None)
+            self._stood.pop(place, None)
         log.get().info("partitions claimed", offsets={f"{topic}[{p}]": found[topic, p] for topic, p in places})
 
     def _committed(self, places: Sequence[Place]) -> dict[Place, int]:
@@ -186,6 +190,7 @@ class Group:
             return False
         if error.code() in _GONE:
             # `_claim` looks at it again, with retries, and names what is lost.
+            self._stood[place] = self._next[place]
             self._forget([place])
             self._unclaimed.add(place)
             return False
@@ -225,26 +230,32 @@ class Group:
 
         def attempt() -> None:
             nonlocal batch, poison
-            ours = {partition for partition in batch.ranges if (name, partition) in self._next}
-            if ours != set(batch.ranges):
-                batch = batch.only(ours)
-            while batch.ranges:
+            while (batch := self._still_ours(name, batch)).ranges:
                 try:
                     self._consumer.process(batch)
                 except Poison as failure:
-                    reasons = failure.reasons
-                    at_fault = [m for m in messages if (m.partition(), m.offset()) in reasons]
-                    self._bury([(m, "process", reasons[m.partition() or 0, m.offset() or 0]) for m in at_fault])
-                    poison += len(reasons)
-                    batch = batch.where([place not in reasons for place in batch.places()])
+                    rows = set(batch.places())
+                    at_fault = {place: why for place, why in failure.reasons.items() if place in rows}
+                    if not at_fault:
+                        raise Fatal(
+                            f"{self._consumer.name} names poison that is not in its batch: {failure}"
+                        ) from failure
+                    letters = [m for m in messages if (m.partition(), m.offset()) in at_fault]
+                    self._bury([(m, "process", at_fault[m.partition() or 0, m.offset() or 0]) for m in letters])
+                    poison += len(at_fault)
+                    batch = batch.where([place not in at_fault for place in batch.places()])
                 except Fenced as fence:
                     self._on_fence(fence)
-                    batch = batch.only({p for p in batch.ranges if (name, p) in self._next})
                 else:
                     break
 
         self._retry("process", attempt)
         return poison
+
+    def _still_ours(self, name: str, batch: Batch) -> Batch:
+        """Asked before every attempt: what is waited for in between may take partitions away."""
+        ours = {partition for partition in batch.ranges if (name, partition) in self._next}
+        return batch if len(ours) == len(batch.ranges) else batch.only(ours)
 
     def _on_fence(self, fence: Fenced) -> None:
         log.get().warning("partitions have another owner or place", gone=fence.gone, moved=fence.moved)

@@ -1,15 +1,17 @@
 """The loop of every consumer group on the fake broker: partitions that are shared, fenced, moved, or cut."""
 
-from collections.abc import Mapping
+import threading
+from collections.abc import Mapping, Sequence
 
 import pytest
 from confluent_kafka import Consumer as KafkaConsumer
-from confluent_kafka import TopicPartition
+from confluent_kafka import Message, TopicPartition
 
 from consumers.consumer import Fenced
+from consumers.deadletters import DeadLetters
 from sentio.batch import Batch
 from sentio.config import ConsumerSettings, load
-from sentio.errors import Fatal
+from sentio.errors import Fatal, Poison, Retryable
 from sentio.testing.fake import FakeBroker
 from tests.notebook import GROUP, SETTINGS, TOPIC, Failing, Ledger, Notebook, Once, good, run_to_its_end, send
 from tests.pipeline import running, until
@@ -115,3 +117,45 @@ def test_offset_beyond_the_end_means_another_log(broker: FakeBroker, observer: K
 
     with pytest.raises(Fatal, match=r"ends at 2, group t\.notebook stands at 5: another log"):
         run_to_its_end(broker, Notebook())
+
+
+def test_partition_given_away_while_a_dead_letter_waits_is_not_processed_again(
+    broker: FakeBroker, observer: KafkaConsumer
+) -> None:
+    letters = HeldLetters()
+    notebook = Notebook(Once(Poison({(0, 0): "no good", (1, 0): "no good"})))
+    send(broker, *good(2))
+    send(broker, *good(2), partition=1)
+
+    with running(notebook, SETTINGS, connect=broker.consumer, dead_letters=letters):
+        until(lambda: letters.tries > 0)
+        observer.subscribe([TOPIC])
+        until(lambda: observer.consume(1, 0.05))
+        ((_, given),) = notebook.lost
+        letters.mend()
+        until(lambda: notebook.done)
+
+    assert all(set(batch.ranges) == {1 - given} for batch in notebook.asked[1:])
+
+
+def test_poison_that_names_no_record_of_the_batch_is_the_consumers_fault(broker: FakeBroker) -> None:
+    send(broker, *good(2))
+    with pytest.raises(Fatal, match="poison that is not in its batch"):
+        run_to_its_end(broker, Notebook(Once(Poison({(7, 99): "whose?"}))))
+
+
+class HeldLetters(DeadLetters):
+    """Dead letters that Kafka does not take until it is mended."""
+
+    def __init__(self) -> None:
+        super().__init__("127.0.0.1:1", GROUP)
+        self.tries = 0
+        self._mended = threading.Event()
+
+    def mend(self) -> None:
+        self._mended.set()
+
+    def send(self, letters: Sequence[tuple[Message, str, str]]) -> None:
+        self.tries += 1
+        if not self._mended.is_set():
+            raise Retryable(f"{len(letters)} dead letters not acknowledged")
