@@ -17,7 +17,7 @@ from uuid import UUID
 import pyarrow as pa
 import uuid_utils
 
-from producers.sender import KafkaSender, Sender
+from producers.sender import KafkaSender
 from producers.spool import Record, Spool
 from schemas.codec import encode
 from schemas.columns import from_events
@@ -75,7 +75,6 @@ class EventPublisher:
         source: str | None = None,
         already: Collection[int] = frozenset(),
         durable: bool = False,
-        sender: Sender | None = None,
     ) -> None:
         self.producer = f"{name}@{source or UUID(bytes=uuid_utils.uuid7().bytes)}"
         self._prefix = settings.topic_prefix
@@ -86,7 +85,7 @@ class EventPublisher:
             raise ValueError("a publisher with a durable source has no spool: it goes on from its source")
         if durable and self._spool is None:
             raise ValueError("durable=True needs a spool: set SENTIO_SPOOL to a folder")
-        self._sender = sender or KafkaSender(
+        self._sender = KafkaSender(
             settings.kafka, queue_records=settings.queue_records, spool=self._spool, durable=durable
         )
         self._once = log.OncePer()

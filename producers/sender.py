@@ -8,7 +8,6 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
@@ -30,21 +29,11 @@ _AT_FAULT = {
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What became of the records given to `Sender.send`."""
+    """What became of the records given to `KafkaSender.send`."""
 
     acknowledged: int
     failed: int
     spooled_bytes: int
-
-
-class Sender(Protocol):
-    """What the publisher needs below it."""
-
-    def send(self, records: Sequence[Record]) -> None: ...
-    def refuse(self, count: int) -> None: ...
-    def turn(self, timeout_s: float) -> None: ...
-    def counts(self) -> Counts: ...
-    def close(self) -> None: ...
 
 
 @dataclass(slots=True, eq=False)
@@ -58,7 +47,7 @@ class _UnderWay:
 
 
 class KafkaSender:
-    """`Sender` on librdkafka and, where one is given, a `Spool`."""
+    """Sends on librdkafka and, where one is given, by way of a `Spool`."""
 
     def __init__(self, bootstrap: str, *, queue_records: int, spool: Spool | None, durable: bool) -> None:
         self._config = kafka.client(bootstrap, name="sentio-publisher") | {

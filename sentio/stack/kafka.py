@@ -163,27 +163,13 @@ class KafkaServer:
             raise Fatal(f"kafka storage in {self._data} cannot be formatted: {lines[-1]}")
 
     def _ready(self, server: Record) -> bool:
-        """Wait until it answers; false if it ends or takes too long."""
-        answered = False
-
-        def settled() -> bool:
-            nonlocal answered
-            answered = server.running and self._answers(server.port)
-            return answered or not server.running
-
-        processes.until(settled, timeout_s=START_TIMEOUT_S)
-        return answered
+        return processes.answered(server, self._answers, timeout_s=START_TIMEOUT_S)
 
     def _wait(self, server: Record) -> bool:
         """True once the broker tells clients of itself; false when its port was taken meanwhile."""
-        if self._ready(server):
-            return True
-        lines = processes.tail(self.log).splitlines()
-        if any("Address already in use" in line for line in lines):
-            return False
-        errors = [line for line in lines if "ERROR" in line or "Exception" in line or line.startswith("Error")]
-        what = f"did not answer in {START_TIMEOUT_S:.0f} s" if server.running else "ended before it answered"
-        raise Fatal(f"kafka {what}: {(errors or lines or ['no message'])[0][:300]} (log: {self.log})")
+        return self._ready(server) or processes.lost_its_port(
+            server, self.log, ("ERROR", "Exception", "Error: ", "Error occurred"), START_TIMEOUT_S
+        )
 
     @staticmethod
     def _answers(port: int) -> bool:

@@ -223,27 +223,13 @@ class PostgresServer:
             (self.data / "postmaster.pid").unlink(missing_ok=True)
 
     def _ready(self, server: Record) -> bool:
-        """Wait until it answers; false if it ends or takes too long."""
-        answered = False
-
-        def settled() -> bool:
-            nonlocal answered
-            answered = server.running and self._answers(server.port)
-            return answered or not server.running
-
-        processes.until(settled, timeout_s=START_TIMEOUT_S)
-        return answered
+        return processes.answered(server, self._answers, timeout_s=START_TIMEOUT_S)
 
     def _wait(self, server: Record) -> bool:
         """True once the database can be used; false when the port was taken meanwhile."""
-        if self._ready(server):
-            return True
-        lines = processes.tail(self.log).splitlines()
-        if any("Address already in use" in line for line in lines):
-            return False
-        errors = [line for line in lines if "FATAL" in line or "ERROR" in line or "PANIC" in line]
-        what = f"did not answer in {START_TIMEOUT_S:.0f} s" if server.running else "ended before it answered"
-        raise Fatal(f"postgres {what}: {(errors or lines or ['no message'])[0][:300]} (log: {self.log})")
+        return self._ready(server) or processes.lost_its_port(
+            server, self.log, ("FATAL", "ERROR", "PANIC"), START_TIMEOUT_S
+        )
 
     @staticmethod
     def _answers(port: int) -> bool:

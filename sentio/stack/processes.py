@@ -18,6 +18,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 from sentio.errors import Fatal
 
@@ -190,6 +191,32 @@ def until(condition: Callable[[], bool], *, timeout_s: float) -> bool:
             return False
         time.sleep(POLL_S)
     return True
+
+
+def answered(server: Record, answers: Callable[[int], bool], *, timeout_s: float) -> bool:
+    """Wait until a server answers on its port; false if it ends or takes too long."""
+    found = False
+
+    def settled() -> bool:
+        nonlocal found
+        found = server.running and answers(server.port)
+        return found or not server.running
+
+    until(settled, timeout_s=timeout_s)
+    return found
+
+
+def lost_its_port(server: Record, log: Path, errors: tuple[str, ...], timeout_s: float) -> Literal[False]:
+    """Why a server did not answer: False when its port was taken meanwhile, else `Fatal` with its own word.
+
+    ``errors`` are the words by which its log tells what is wrong.
+    """
+    lines = tail(log).splitlines()
+    if any("Address already in use" in line for line in lines):
+        return False
+    said = [line for line in lines if any(word in line for word in errors)]
+    what = f"did not answer in {timeout_s:.0f} s" if server.running else "ended before it answered"
+    raise Fatal(f"{server.name} {what}: {(said or lines or ['no message'])[0][:300]} (log: {log})")
 
 
 def free_port(previous: int | None) -> int:
