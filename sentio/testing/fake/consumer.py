@@ -116,7 +116,7 @@ class FakeConsumer:
             if not self._broker.is_up or (self.topics and self not in group.members):
                 if asynchronous:
                     return None
-                code = KafkaError.UNKNOWN_MEMBER_ID if self._broker.is_up else KafkaError._TIMED_OUT  # noqa: SLF001
+                code = KafkaError.UNKNOWN_MEMBER_ID if self._broker.is_up else KafkaError._TIMED_OUT  # noqa: SLF001 - its public name
                 raise KafkaException(KafkaError(code))
             group.committed.update({place: asked.offset for place, asked in _places(offsets).items()})
             return None if asynchronous else offsets
@@ -208,7 +208,7 @@ class FakeConsumer:
             missed, reading.offset = reading.offset, self._reset_offset(log)
             if reading.offset < 0:
                 reading.failed = True
-                gone = KafkaError(KafkaError._AUTO_OFFSET_RESET, "the offset is gone")  # noqa: SLF001
+                gone = KafkaError(KafkaError._AUTO_OFFSET_RESET, "the offset is gone")  # noqa: SLF001 - its public name
                 return [_event(place, missed, gone)]
         start = reading.offset - log.oldest
         found = log.messages[start : start + at_most]
@@ -216,7 +216,7 @@ class FakeConsumer:
         at_end = reading.offset == log.next
         if self._says_end and at_end and reading.end_said != log.next and len(found) < at_most:
             reading.end_said = log.next
-            found.append(_event(place, log.next, KafkaError(KafkaError._PARTITION_EOF)))  # noqa: SLF001
+            found.append(_event(place, log.next, KafkaError(KafkaError._PARTITION_EOF)))  # noqa: SLF001 - its public name
         return found
 
 
