@@ -1,4 +1,11 @@
 # One image for every process of the platform; what it runs is the command, as for `sentio`.
+FROM rust:1.95-slim-trixie AS native
+RUN apt-get update && apt-get install --yes --no-install-recommends python3-venv && python3 -m venv /opt/build
+COPY requirements.build.in native/Cargo.toml native/pyproject.toml /tmp/native/
+COPY native/src /tmp/native/src
+RUN grep maturin /tmp/native/requirements.build.in | xargs /opt/build/bin/pip install \
+    && cd /tmp/native && /opt/build/bin/maturin build --release --out /opt/wheels
+
 FROM python:3.11-slim-trixie
 
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
@@ -8,6 +15,9 @@ WORKDIR /srv/sentio
 # Before the code, so that a change of the code does not install everything again.
 COPY requirements.lock ./
 RUN pip install --require-hashes --requirement requirements.lock
+
+COPY --from=native /opt/wheels /tmp/wheels
+RUN pip install --no-deps /tmp/wheels/*.whl
 
 COPY pyproject.toml README.md /tmp/sentio/
 COPY schemas /tmp/sentio/schemas

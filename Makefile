@@ -6,9 +6,9 @@ JARS   := .sentio/kafka-jars/.complete
 ARGS   ?=
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: setup demo test test-containers check format lock clean tools
+.PHONY: setup demo test test-containers check format lock clean tools fuzz
 
-setup: $(VENV)/.installed $(JARS)
+setup: $(VENV)/.installed $(VENV)/.native $(JARS)
 
 tools:
 	@command -v $(PYTHON) >/dev/null || { echo "missing: Python 3.11 or newer (set PYTHON=/path/to/python3)" >&2; exit 1; }
@@ -26,6 +26,19 @@ $(VENV)/.complete: requirements.lock | tools
 $(VENV)/.installed: pyproject.toml $(VENV)/.complete
 	@$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable . >&2
 	@touch $@
+
+# The native codec, where cargo is; without it the Python one does the same for some fifty times the CPU.
+$(VENV)/.native: native/Cargo.toml native/pyproject.toml $(wildcard native/src/*.rs) $(VENV)/.complete
+	@if ! command -v cargo >/dev/null; then \
+	  echo "no cargo (Rust 1.88 or newer): events are encoded and decoded in Python, some fifty times slower" >&2; \
+	else \
+	  echo "building the native codec ..." >&2; \
+	  PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pip install --quiet --no-deps --no-build-isolation ./native >&2 && touch $@; \
+	fi
+
+# Looks for bytes on which the native codec panics or its check and its decoder disagree; ARGS go to libFuzzer.
+fuzz:
+	cd native/fuzz && cargo +nightly fuzz run messages -- -max_total_time=60 $(ARGS)
 
 $(JARS): sentio/stack/pom.xml | tools
 	@echo "fetching the Kafka jars ..." >&2

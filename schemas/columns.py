@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 
 from schemas import events
-from schemas.registry import avro_files
+from schemas.registry import Schema, avro_files
 
 _PLAIN = {
     "string": pa.string(),
@@ -21,7 +21,12 @@ _PLAIN = {
 @cache
 def arrow_schema(event: str) -> pa.Schema:
     """Arrow schema of an event's columns; enums are strings, event ids fixed_size_binary(16)."""
-    return pa.schema(_field(field) for field in avro_files()[event]["fields"])
+    return columns_of(avro_files()[event])
+
+
+def columns_of(schema: Schema) -> pa.Schema:
+    """Arrow schema of a record's fields; raises TypeError for an Avro type that no event of the house uses."""
+    return pa.schema(_field(field) for field in schema["fields"])
 
 
 def _field(field: dict[str, Any]) -> pa.Field:

@@ -51,13 +51,14 @@ def _play(path: Path | None, seed: int, speed_text: str, *, skip_bad: bool) -> N
     from producers.publisher import EventPublisher
     from producers.source import open_source
     from sentio import log
+    from sentio.cli.starting import start
     from sentio.config import PublisherSettings, load
     from sentio.stopping import on_stop
 
     speed = parse_speed(speed_text)
     # Without a spool: the source is what is durable, and two places to go on from would disagree.
     settings = load(PublisherSettings, spool=None)
-    log.configure(settings.log_level, process="play")
+    start(settings.log_level, process="play")
     bad: list[str] = []
     source: Source = open_source(path, seed=seed, skip_bad=skip_bad, on_bad=lambda line: _note(bad, line))
     stop = threading.Event()

@@ -29,10 +29,10 @@ def run(
     ],
 ) -> None:
     """Run one process of the platform until it is asked to stop (SIGTERM, Ctrl-C)."""
-    from sentio import log
+    from sentio.cli.starting import start
     from sentio.config import RestSettings, Settings, StreamSettings, load
 
-    log.configure(load(Settings).log_level, process=name)
+    start(load(Settings).log_level, process=name, codec=name != "rest")
     if name in GATEWAYS:
         kind = StreamSettings if name == "stream" else RestSettings
         _load(GATEWAYS[name])(load(kind))  # type: ignore[operator] # a main(settings)

@@ -1,0 +1,189 @@
+//! Decode and encode the messages of one event. No Python here: the fuzz target calls it as it is.
+
+use arrow_array::RecordBatch;
+use arrow_avro::errors::AvroError;
+use arrow_avro::reader::{Decoder, ReaderBuilder};
+use arrow_avro::schema::{
+    AvroSchema, Fingerprint, FingerprintAlgorithm, FingerprintStrategy, SCHEMA_METADATA_KEY, SchemaStore,
+};
+use arrow_avro::writer::format::AvroSoeFormat;
+use arrow_avro::writer::{EncodedRows, Encoder, WriterBuilder};
+use arrow_schema::{ArrowError, Schema};
+
+use crate::check::{self, Fault};
+use crate::layout::Field;
+
+/// Byte 0 and a 4-byte big-endian schema id.
+const FRAME: usize = 5;
+
+/// Arrow's strings are addressed by 31 bits; a batch stays well below.
+const MOST_BYTES: usize = 1 << 30;
+
+/// One version of the event's schema, as some writer uses it.
+pub struct Version {
+    pub id: u32,
+    pub schema: String,
+    pub layout: Vec<Field>,
+}
+
+/// Why one message cannot be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    NoValue,
+    Unframed,
+    UnknownId,
+    Fault(Fault),
+}
+
+#[derive(Debug)]
+pub enum Failure {
+    /// More bytes than one batch of columns can hold.
+    TooLarge(usize),
+    /// A message that `check` finds sound and arrow-avro does not, or the reverse: a defect of one of them.
+    Disagreement(String),
+    Arrow(String),
+}
+
+impl From<ArrowError> for Failure {
+    fn from(error: ArrowError) -> Self {
+        Failure::Arrow(error.to_string())
+    }
+}
+
+impl From<AvroError> for Failure {
+    fn from(error: AvroError) -> Self {
+        Failure::Arrow(error.to_string())
+    }
+}
+
+/// What became of the messages: a batch and the indexes of its rows for each writer id met, and what is unusable.
+pub struct Decoded {
+    pub parts: Vec<(RecordBatch, Vec<usize>)>,
+    pub poison: Vec<(usize, Reason)>,
+}
+
+pub struct Reader {
+    schema: String,
+    versions: Vec<Version>,
+    decoder: Decoder,
+}
+
+impl Reader {
+    /// A reader of any of the `versions`, to the columns of `schema`.
+    pub fn new(schema: String, versions: Vec<Version>) -> Result<Self, Failure> {
+        let decoder = decoder(&schema, &versions)?;
+        Ok(Reader { schema, versions, decoder })
+    }
+
+    pub fn decode(&mut self, messages: &[Option<&[u8]>]) -> Result<Decoded, Failure> {
+        let mut sound: Vec<Vec<usize>> = vec![Vec::new(); self.versions.len()];
+        let mut poison = Vec::new();
+        let mut size = 0_usize;
+        for (index, message) in messages.iter().enumerate() {
+            match self.version_of(*message) {
+                Ok(version) => {
+                    sound[version].push(index);
+                    size += message.map_or(0, <[u8]>::len);
+                }
+                Err(reason) => poison.push((index, reason)),
+            }
+        }
+        if size > MOST_BYTES {
+            return Err(Failure::TooLarge(size));
+        }
+        let mut parts = Vec::new();
+        for rows in sound.into_iter().filter(|rows| !rows.is_empty()) {
+            match self.columns(messages, &rows) {
+                Ok(batch) => parts.push((batch, rows)),
+                Err(failure) => {
+                    // Half a row may be in it.
+                    self.decoder = decoder(&self.schema, &self.versions)?;
+                    return Err(failure);
+                }
+            }
+        }
+        Ok(Decoded { parts, poison })
+    }
+
+    /// Place among the versions of a sound message's writer.
+    fn version_of(&self, message: Option<&[u8]>) -> Result<usize, Reason> {
+        let message = message.ok_or(Reason::NoValue)?;
+        let (frame, body) = message.split_first_chunk::<FRAME>().ok_or(Reason::Unframed)?;
+        let [0, id @ ..] = *frame else { return Err(Reason::Unframed) };
+        let id = u32::from_be_bytes(id);
+        let found = self.versions.iter().position(|version| version.id == id).ok_or(Reason::UnknownId)?;
+        check::body(&self.versions[found].layout, body).map_err(Reason::Fault)?;
+        Ok(found)
+    }
+
+    /// Columns of messages of one version.
+    fn columns(&mut self, messages: &[Option<&[u8]>], rows: &[usize]) -> Result<RecordBatch, Failure> {
+        for &row in rows {
+            let message = messages[row].unwrap_or_default();
+            match self.decoder.decode(message) {
+                Ok(consumed) if consumed == message.len() => {}
+                Ok(consumed) => {
+                    return Err(Failure::Disagreement(format!("message {row}: {consumed} of {} bytes", message.len())));
+                }
+                Err(error) => return Err(Failure::Disagreement(format!("message {row}: {error}"))),
+            }
+        }
+        match self.decoder.flush()? {
+            Some(batch) if batch.num_rows() == rows.len() => Ok(batch),
+            _ => Err(Failure::Disagreement(format!("not {} rows", rows.len()))),
+        }
+    }
+}
+
+fn decoder(schema: &str, versions: &[Version]) -> Result<Decoder, Failure> {
+    let mut store = SchemaStore::new_with_type(FingerprintAlgorithm::Id);
+    for version in versions {
+        store.set(Fingerprint::Id(version.id), AvroSchema::new(version.schema.clone()))?;
+    }
+    Ok(ReaderBuilder::new()
+        .with_writer_schema_store(store)
+        .with_reader_schema(AvroSchema::new(schema.to_owned()))
+        .with_batch_size(i32::MAX as usize)
+        .build_decoder()?)
+}
+
+pub struct Writer {
+    encoder: Encoder,
+}
+
+impl Writer {
+    /// A writer of rows with these columns (enums as dictionaries) in the Avro schema `schema`.
+    pub fn new(columns: &Schema, schema: &str, id: u32) -> Result<Self, Failure> {
+        let metadata: std::collections::HashMap<String, String> = [(SCHEMA_METADATA_KEY.to_owned(), schema.to_owned())].into();
+        let columns = Schema::new_with_metadata(columns.fields().clone(), metadata);
+        let encoder = WriterBuilder::new(columns)
+            .with_fingerprint_strategy(FingerprintStrategy::Id(id))
+            .build_encoder::<AvroSoeFormat>()?;
+        Ok(Writer { encoder })
+    }
+
+    /// The framed message of each row.
+    pub fn encode(&mut self, rows: &RecordBatch) -> Result<EncodedRows, Failure> {
+        let outcome = self.encoder.encode(rows);
+        let encoded = self.encoder.flush();
+        outcome?;
+        if encoded.len() != rows.num_rows() {
+            return Err(Failure::Arrow(format!("{} messages of {} rows", encoded.len(), rows.num_rows())));
+        }
+        Ok(encoded)
+    }
+}
+
+/// Short names of the reasons, as `schemas/codec_fastavro.py` has them.
+impl Reason {
+    pub fn name(self) -> &'static str {
+        match self {
+            Reason::NoValue => "no value",
+            Reason::Unframed => "unframed",
+            Reason::UnknownId => "unknown id",
+            Reason::Fault(Fault::Malformed) => "malformed",
+            Reason::Fault(Fault::Trailing) => "trailing",
+            Reason::Fault(Fault::OutOfRange) => "out of range",
+        }
+    }
+}

@@ -1,0 +1,75 @@
+"""The codec in native code (`native/`): what decodes and encodes where it is built."""
+
+import json
+from collections.abc import Iterable, Sequence
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import sentio_native
+
+from schemas.columns import columns_of
+from schemas.layout import layout, symbols
+from schemas.registry import Version
+
+Disagreement = sentio_native.Disagreement
+"""The native check finds a message sound and its decoder does not, or the reverse."""
+
+
+class Codec:
+    """Decodes and encodes the messages of one event. Releases the GIL while it does."""
+
+    def __init__(self, newest: Version, versions: Iterable[Version]) -> None:
+        self._columns = columns_of(newest.schema)
+        self._words = [pa.array(words) if (words := symbols(field)) else None for field in newest.schema["fields"]]
+        dictionary = pa.dictionary(pa.int32(), pa.string())
+        # Avro's enums are Arrow's dictionaries.
+        self._written = pa.schema(
+            field if words is None else field.with_type(dictionary)
+            for field, words in zip(self._columns, self._words, strict=True)
+        )
+        writers = [(each.id, json.dumps(each.schema), layout(each.schema, newest.schema)) for each in versions]
+        self._native = sentio_native.Codec(newest.id, json.dumps(newest.schema), self._written, writers)
+
+    def decode(self, messages: Sequence[bytes | None]) -> tuple[pa.RecordBatch, Sequence[int], list[tuple[int, str]]]:
+        """Columns, the index of each of their rows, and (index, kind) of what is unusable.
+
+        Raises `Disagreement`, and OverflowError for more than a GiB of messages.
+        """
+        parts, poison = self._native.decode(messages)
+        batches = [self._plain(batch) for batch, _ in parts]
+        match batches:
+            case []:
+                return pa.record_batch([pa.array([], kind) for kind in self._columns.types], self._columns), (), poison
+            case [records]:
+                return records, parts[0][1] if poison else range(len(messages)), poison
+        # Writers of several versions: back to the order of the messages.
+        indexes = pa.array([index for _, rows in parts for index in rows], pa.int64())
+        order = pc.sort_indices(indexes)
+        [records] = pa.Table.from_batches(batches).take(order).combine_chunks().to_batches()
+        return records, indexes.take(order).to_pylist(), poison
+
+    def encode(self, records: pa.RecordBatch) -> list[bytes]:
+        """Framed Avro of each row, in the newest schema. Raises ValueError for a word that is none of an enum's."""
+        columns = (records.column(name) for name in self._columns.names)
+        arrays = [
+            column if words is None else _dictionary(column, words)
+            for column, words in zip(columns, self._words, strict=True)
+        ]
+        encoded: list[bytes] = self._native.encode(pa.record_batch(arrays, self._written))
+        return encoded
+
+    def _plain(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """Enums as strings, times in the zone "UTC" by that name, no metadata."""
+        arrays = [
+            column if column.type == field.type else column.cast(field.type)
+            for column, field in zip(batch.columns, self._columns, strict=True)
+        ]
+        return pa.record_batch(arrays, self._columns)
+
+
+def _dictionary(column: pa.Array, words: pa.Array) -> pa.DictionaryArray:
+    indexes = pc.index_in(column, words)
+    if indexes.null_count != column.null_count:
+        stranger = column.filter(pc.and_(pc.is_null(indexes), pc.is_valid(column)))[0]
+        raise ValueError(f"{stranger} is none of {', '.join(words.to_pylist())}")
+    return pa.DictionaryArray.from_arrays(indexes, words)
