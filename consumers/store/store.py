@@ -7,9 +7,10 @@ import psycopg
 from psycopg import Connection
 
 from consumers.sink import DatabaseConsumer
+from consumers.store import tables
 from consumers.store.copy import copy
 from schemas.topics import stored_topics
-from sentio import log
+from sentio import database, log
 from sentio.batch import Batch
 from sentio.config import ConsumerSettings
 from sentio.database import first_line
@@ -29,6 +30,11 @@ class Store(DatabaseConsumer):
         super().__init__(settings)
         self._months: defaultdict[str, set[tuple[int, int]]] = defaultdict(set)
         self._new_months: tuple[str, set[tuple[int, int]]] = ("", set())
+
+    def open(self) -> None:
+        super().open()
+        with database.outages_are_retryable(), self.connection().transaction():
+            tables.check(self.connection(), stored_topics())
 
     def write(self, connection: Connection, batch: Batch) -> None:
         self._make_partitions(connection, batch)
