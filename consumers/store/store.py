@@ -3,21 +3,15 @@
 from collections import defaultdict
 from typing import ClassVar
 
-import psycopg
 from psycopg import Connection
 
 from consumers.sink import DatabaseConsumer
 from consumers.store import tables
-from consumers.store.copy import copy
+from consumers.store.append import append
 from schemas.topics import stored_topics
-from sentio import database, log
+from sentio import database
 from sentio.batch import Batch
 from sentio.config import ConsumerSettings
-from sentio.database import first_line
-from sentio.errors import Poison
-
-# The row itself is at fault, whatever the state of the database.
-_ROW_AT_FAULT = (psycopg.errors.IntegrityError, psycopg.errors.DataError)
 
 
 class Store(DatabaseConsumer):
@@ -38,10 +32,7 @@ class Store(DatabaseConsumer):
 
     def write(self, connection: Connection, batch: Batch) -> None:
         self._make_partitions(connection, batch)
-        reasons: dict[tuple[int, int], str] = {}
-        _copy_what_can_be(connection, batch, 0, len(batch), reasons)
-        if reasons:
-            raise Poison(reasons)
+        append(connection, batch)
 
     def _make_partitions(self, connection: Connection, batch: Batch) -> None:
         table, time = batch.topic.table or "", batch.topic.time
@@ -55,25 +46,3 @@ class Store(DatabaseConsumer):
         super().process(batch)
         table, months = self._new_months
         self._months[table] |= months
-
-
-def _copy_what_can_be(
-    connection: Connection, batch: Batch, first: int, end: int, reasons: dict[tuple[int, int], str]
-) -> None:
-    """COPY rows [first, end); halve what the database refuses, down to the rows at fault."""
-    try:
-        with connection.transaction():  # a savepoint
-            copy(connection, batch.topic.table or "", batch.records.slice(first, end - first))
-    except psycopg.errors.UniqueViolation:
-        if end - first == 1:
-            log.get().info("already stored", table=batch.topic.table, place=batch.places()[first])
-            return
-    except _ROW_AT_FAULT as failure:
-        if end - first == 1:
-            reasons[batch.places()[first]] = first_line(failure)
-            return
-    else:
-        return
-    middle = (first + end) // 2
-    _copy_what_can_be(connection, batch, first, middle, reasons)
-    _copy_what_can_be(connection, batch, middle, end, reasons)
