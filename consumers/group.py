@@ -9,12 +9,12 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 
-import pyarrow as pa
 from confluent_kafka import OFFSET_END, KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka import Consumer as KafkaConsumer
 
 from consumers.consumer import Consumer, Fenced
 from consumers.deadletters import DeadLetters
+from consumers.polled import Polled, by_topic, polled
 from schemas import codec
 from schemas.topics import topic_of_name, topics
 from sentio import kafka, log
@@ -26,6 +26,7 @@ from sentio.kafka import Place
 BACKOFF_FIRST_S = 0.1
 BACKOFF_MOST_S = 5.0
 
+_NEVER = 1 << 63  # above every offset
 _GONE = {KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE}  # noqa: SLF001 - its public name
 
 
@@ -89,12 +90,9 @@ class Group:
         if self._unclaimed:
             self._retry("claim", self._claim)
         messages = self._client.consume(self._settings.batch_records, self._settings.batch_wait_ms / 1000)
-        by_topic: dict[str, list[Message]] = {}
-        for message in messages:
-            by_topic.setdefault(message.topic() or "", []).append(message)
-        for name, group in by_topic.items():
+        for name, of_topic in by_topic(messages).items():
             # Asked only now: delivering the topic before may have taken long, and partitions may have gone.
-            if usable := [message for message in group if self._usable(message)]:
+            if usable := self._usable(name, of_topic):
                 self._deliver(name, usable)
         try:
             self._consumer.idle()
@@ -180,49 +178,48 @@ class Group:
 
     # --- messages --------------------------------------------------------------------------------------------------
 
-    def _usable(self, message: Message) -> bool:
-        place = (message.topic() or "", message.partition() or 0)
+    def _usable(self, name: str, messages: Sequence[Message]) -> Polled | None:
+        """What of a topic's messages is to be processed: no errors, ours, and not before the claimed position."""
+        if any(map(Message.error, messages)):
+            for message in messages:
+                self._look_at_error(message)
+            messages = [message for message in messages if message.error() is None]
+        if not messages:
+            return None
+        found = polled(messages)
+        if all(low >= self._next.get((name, partition), _NEVER) for partition, (low, _) in found.spans.items()):
+            return found
+        # Not ours (any more), or fetched before a claim moved the position.
+        ours = [m for m in messages if (m.offset() or 0) >= self._next.get((name, m.partition() or 0), _NEVER)]
+        return polled(ours) if ours else None
+
+    def _look_at_error(self, message: Message) -> None:
         error = message.error()
         if error is None:
-            # Not ours (any more), or fetched before a claim moved the position.
-            return place in self._next and (message.offset() or 0) >= self._next[place]
+            return
+        if error.fatal():
+            raise Fatal(f"kafka: {error.str()}")
+        place = (message.topic() or "", message.partition() or 0)
         if place not in self._next:
-            return False
+            return
         if error.code() in _GONE:
             # `_claim` looks at it again, with retries, and names what is lost.
             self._stood[place] = self._next[place]
             self._forget([place])
             self._unclaimed.add(place)
-            return False
-        if error.fatal():
-            raise Fatal(f"kafka: {error.str()}")
-        self._say(f"kafka {error.name()}", Retryable(f"{place[0]}: {error.str()}"))
-        return False
+        else:
+            self._say(f"kafka {error.name()}", Retryable(f"{place[0]}: {error.str()}"))
 
-    def _deliver(self, name: str, messages: list[Message]) -> None:
+    def _deliver(self, name: str, found: Polled) -> None:
         topic = topic_of_name(name, self._settings.topic_prefix)
-        decoded = codec.decode(topic.event, [message.value() for message in messages])
-        kept = [messages[index] for index in decoded.kept]
-        batch = Batch(
-            topic=topic,
-            records=decoded.records,
-            partitions=pa.array([message.partition() for message in kept], pa.int32()),
-            offsets=pa.array([message.offset() for message in kept], pa.int64()),
-            timestamps_ms=pa.array([message.timestamp()[1] for message in kept], pa.int64()),
-            ranges=self._ranges(name, messages),
-        )
-        self._bury([(messages[index], "decode", reason) for index, reason in decoded.poison])
-        poison = len(decoded.poison) + self._process(name, batch, kept)
-        self._dead.count(good=len(messages) - poison, poison=poison)
-        self.records += len(messages)
+        decoded = codec.decode(topic.event, found.values())
+        ranges = {p: Range(self._next[name, p], high + 1) for p, (_, high) in found.spans.items()}
+        batch = found.batch(topic, decoded, ranges)
+        self._bury([(found.messages[index], "decode", reason) for index, reason in decoded.poison])
+        poison = len(decoded.poison) + self._process(name, batch, found.messages)
+        self._dead.count(good=len(found) - poison, poison=poison)
+        self.records += len(found)
         self._commit(name, batch)
-
-    def _ranges(self, name: str, messages: Sequence[Message]) -> dict[int, Range]:
-        ranges: dict[int, Range] = {}
-        for message in messages:
-            partition, offset = message.partition() or 0, message.offset() or 0
-            ranges[partition] = Range(self._next[name, partition], offset + 1)
-        return ranges
 
     def _process(self, name: str, batch: Batch, messages: Sequence[Message]) -> int:
         """Have the consumer process what is still ours of the batch; returns how many rows were poison."""
@@ -319,7 +316,7 @@ class Group:
             self.turned_s = time.monotonic()
             for message in self._client.consume(1, min(left_s, 0.1)):
                 place = (message.topic() or "", message.partition() or 0)
-                if self._usable(message):
+                if self._usable(place[0], [message]):
                     # Fetched before the pause took hold, and nobody is there to take it: begin there again.
                     self._forget([place])
                     self._unclaimed.add(place)

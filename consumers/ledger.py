@@ -15,6 +15,9 @@ from sentio.batch import Batch
 from sentio.errors import Fatal
 from sentio.kafka import Place
 
+_SOURCE = ("partition", "producer")  # within these two sequences rise
+_NONE = -1  # below every sequence
+
 
 @dataclass(frozen=True, slots=True)
 class Fresh:
@@ -92,22 +95,27 @@ class Ledger:
     def advance(self, connection: Connection, fresh: Fresh) -> None:
         """Note that the batch is written, in the transaction that wrote it."""
         topic = fresh.batch.topic.full_name(self._prefix)
-        with connection.cursor() as cursor:
-            cursor.executemany(
-                "update consumer_offsets set next_offset = %s, updated_at = now()"
-                " where group_name = %s and topic = %s and partition = %s",
-                [(span.next, self._group, topic, partition) for partition, span in sorted(fresh.batch.ranges.items())],
-            )
-            cursor.executemany(
+        spans = sorted(fresh.batch.ranges.items())
+        connection.execute(
+            "update consumer_offsets as o set next_offset = done.next_offset, updated_at = now()"
+            " from unnest(%s::int[], %s::bigint[]) as done (partition, next_offset)"
+            " where o.group_name = %s and o.topic = %s and o.partition = done.partition",
+            [[partition for partition, _ in spans], [span.next for _, span in spans], self._group, topic],
+        )
+        if fresh.marks:
+            partitions, producers, sequences = zip(*sorted(fresh.marks), strict=True)
+            connection.execute(
                 "insert into consumer_marks as m (group_name, topic, partition, producer, sequence)"
-                " values (%s, %s, %s, %s, %s) on conflict (group_name, topic, partition, producer)"
+                " select %s, %s, * from unnest(%s::int[], %s::text[], %s::bigint[])"
+                " on conflict (group_name, topic, partition, producer)"
                 " do update set sequence = greatest(m.sequence, excluded.sequence), updated_at = now()",
-                [(self._group, topic, *mark) for mark in sorted(fresh.marks)],
+                [self._group, topic, list(partitions), list(producers), list(sequences)],
             )
 
     def _without_repeats(self, connection: Connection, topic: str, batch: Batch) -> Fresh:
         if not len(batch):
             return Fresh(batch, ())
+        sequence = pl.col("sequence")
         rows = pl.DataFrame(
             {
                 "partition": batch.partitions,
@@ -115,19 +123,28 @@ class Ledger:
                 "sequence": batch.records["sequence"],
             }
         )
-        found = connection.execute(
-            "select partition, producer, sequence from consumer_marks"
-            " where group_name = %s and topic = %s and partition = any(%s) and producer = any(%s)",
-            [self._group, topic, sorted(batch.ranges), rows["producer"].unique().to_list()],
-        ).fetchall()
-        schema = {"partition": pl.Int32, "producer": pl.String, "mark": pl.Int64}
-        marks = pl.DataFrame(found, schema=schema, orient="row")
-        key = ["partition", "producer"]
-        # A repeat is at or below what its producer reached before it, in an earlier batch or earlier in this one.
-        reached = pl.col("sequence").cum_max().shift(1).over(key)
-        flagged = rows.join(marks, on=key, how="left", maintain_order="left").with_columns(
-            fresh=pl.col("sequence") > pl.max_horizontal(pl.col("mark"), reached, pl.lit(-1, pl.Int64))
+        runs = rows.group_by(_SOURCE).agg(
+            first=sequence.first(), highest=sequence.max(), rises=(sequence.diff() > 0).all()
         )
-        new = flagged.group_by(key).agg(pl.col("sequence").max())
-        keep = flagged["fresh"].to_arrow()
-        return Fresh(batch if flagged["fresh"].all() else batch.where(keep), tuple(new.rows()))
+        marks = self._marks(connection, topic, runs)
+        reached = runs.join(marks, on=_SOURCE, how="left").with_columns(pl.col("mark").fill_null(_NONE))
+        new = tuple(runs.select(*_SOURCE, "highest").rows())
+        if reached.select((pl.col("rises") & (pl.col("first") > pl.col("mark"))).all()).item():
+            return Fresh(batch, new)
+        # A repeat is at or below what its producer reached before it, in an earlier batch or earlier in this one.
+        before = sequence.cum_max().shift(1).over(_SOURCE)
+        keep = rows.join(reached, on=_SOURCE, how="left", maintain_order="left").select(
+            sequence > pl.max_horizontal("mark", before)
+        )
+        return Fresh(batch.where(keep.to_series().to_arrow()), new)
+
+    def _marks(self, connection: Connection, topic: str, runs: pl.DataFrame) -> pl.DataFrame:
+        """The mark of each (partition, producer) that has one."""
+        found = connection.execute(
+            "select partition, producer, sequence from consumer_marks where group_name = %s and topic = %s"
+            " and (partition, producer) in (select * from unnest(%s::int[], %s::text[]))",
+            [self._group, topic, runs["partition"].to_list(), runs["producer"].to_list()],
+        ).fetchall()
+        return pl.DataFrame(
+            found, schema={"partition": pl.Int32, "producer": pl.String, "mark": pl.Int64}, orient="row"
+        )

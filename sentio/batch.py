@@ -47,6 +47,10 @@ class Batch:
         mask = keep if isinstance(keep, pa.Array) else pa.array(keep, pa.bool_())
         return self._each(lambda column: column.filter(mask))
 
+    def rows(self, first: int, end: int) -> "Batch":
+        """Rows [first, end), without a copy; the ranges stay."""
+        return self._each(lambda column: column.slice(first, end - first))
+
     def only(self, partitions: set[int]) -> "Batch":
         """The part of the batch in these partitions, ranges included."""
         kept = self.where([partition in partitions for partition in self.partitions.to_pylist()])

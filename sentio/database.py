@@ -106,3 +106,8 @@ def migrate(database: SecretStr) -> list[str]:
 def _migrations() -> list[tuple[str, Traversable]]:
     entries = sorted(files("sentio").joinpath("migrations").iterdir(), key=lambda entry: entry.name)
     return [(entry.name, entry) for entry in entries if _MIGRATION.match(entry.name)]
+
+
+def next_migration() -> int:
+    """Number of the migration that is to be written next."""
+    return int(_migrations()[-1][0][:4]) + 1

@@ -3,20 +3,17 @@
 from collections import defaultdict
 from typing import ClassVar
 
-import psycopg
+import pyarrow as pa
+import pyarrow.compute as pc
 from psycopg import Connection
 
 from consumers.sink import DatabaseConsumer
-from consumers.store.copy import copy
+from consumers.store import tables
+from consumers.store.append import append
 from schemas.topics import stored_topics
-from sentio import log
+from sentio import database
 from sentio.batch import Batch
 from sentio.config import ConsumerSettings
-from sentio.database import first_line
-from sentio.errors import Poison
-
-# The row itself is at fault, whatever the state of the database.
-_ROW_AT_FAULT = (psycopg.errors.IntegrityError, psycopg.errors.DataError)
 
 
 class Store(DatabaseConsumer):
@@ -30,44 +27,34 @@ class Store(DatabaseConsumer):
         self._months: defaultdict[str, set[tuple[int, int]]] = defaultdict(set)
         self._new_months: tuple[str, set[tuple[int, int]]] = ("", set())
 
+    def open(self) -> None:
+        super().open()
+        with database.outages_are_retryable(), self.connection().transaction():
+            tables.check(self.connection(), stored_topics())
+
     def write(self, connection: Connection, batch: Batch) -> None:
         self._make_partitions(connection, batch)
-        reasons: dict[tuple[int, int], str] = {}
-        _copy_what_can_be(connection, batch, 0, len(batch), reasons)
-        if reasons:
-            raise Poison(reasons)
+        append(connection, batch)
 
     def _make_partitions(self, connection: Connection, batch: Batch) -> None:
         table, time = batch.topic.table or "", batch.topic.time
-        months = {(at.year, at.month) for at in batch.records[time].to_pylist()}
+        months = _months(batch.records[time])
         for year, month in sorted(months - self._months[table]):
             connection.execute("select sentio_partition_for(%s, %s, make_date(%s, %s, 1))", [table, time, year, month])
         # Remembered for the next batch only once this one is written (`process`).
         self._new_months = (table, months)
 
     def process(self, batch: Batch) -> None:
+        self._new_months = ("", set())
         super().process(batch)
         table, months = self._new_months
         self._months[table] |= months
 
 
-def _copy_what_can_be(
-    connection: Connection, batch: Batch, first: int, end: int, reasons: dict[tuple[int, int], str]
-) -> None:
-    """COPY rows [first, end); halve what the database refuses, down to the rows at fault."""
-    try:
-        with connection.transaction():  # a savepoint
-            copy(connection, batch.topic.table or "", batch.records.slice(first, end - first))
-    except psycopg.errors.UniqueViolation:
-        if end - first == 1:
-            log.get().info("already stored", table=batch.topic.table, place=batch.places()[first])
-            return
-    except _ROW_AT_FAULT as failure:
-        if end - first == 1:
-            reasons[batch.places()[first]] = first_line(failure)
-            return
-    else:
-        return
-    middle = (first + end) // 2
-    _copy_what_can_be(connection, batch, first, middle, reasons)
-    _copy_what_can_be(connection, batch, middle, end, reasons)
+def _months(times: pa.Array) -> set[tuple[int, int]]:
+    """(year, month) in UTC of each time."""
+    bounds = pc.min_max(times)
+    ends = {(at.year, at.month) for at in (bounds["min"].as_py(), bounds["max"].as_py())}
+    if len(ends) == 1:  # as nearly always, and much cheaper
+        return ends
+    return {(at.year, at.month) for at in pc.unique(pc.floor_temporal(times, unit="month")).to_pylist()}
