@@ -4,7 +4,7 @@ from typing import ClassVar
 
 from psycopg import Connection
 
-from consumers.aggregates import partials
+from consumers.aggregates import limits, partials
 from consumers.aggregates.announce import Announcer
 from consumers.aggregates.merge import merge, recompute_drawdown
 from consumers.sink import DatabaseConsumer
@@ -31,6 +31,7 @@ class Aggregates(DatabaseConsumer):
 
     def write(self, connection: Connection, batch: Batch) -> None:
         if batch.topic.event == "TradeExecuted":
+            limits.check(batch)
             merge(connection, partials.of_trades(batch))
         else:
             windows = partials.of_performance(batch)

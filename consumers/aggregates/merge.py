@@ -1,16 +1,18 @@
 """Partial windows into the `windows` table: one upsert in sorted key order, so that two members never deadlock."""
 
+from collections.abc import Iterator
+
 import polars as pl
+from pgpq import ArrowToPostgresBinaryEncoder
 from psycopg import Connection, sql
 
 from consumers.aggregates.partials import ALL, KEY
 
-_TYPES = {
-    pl.String: "text",
-    pl.Int64: "bigint",
-    pl.Decimal: "numeric",
-    pl.Datetime: "timestamptz",
-}
+# Emptied by the commit, for the next transaction, and by the delete for a second merge in this one.
+_INCOMING = """
+    create temp table if not exists incoming (like windows including defaults) on commit delete rows;
+    delete from incoming
+"""
 _EARLIEST = ("equity_open", "equity_open_at", "equity_open_producer", "equity_open_sequence")
 _LATEST = ("equity_close", "equity_close_at", "equity_close_producer", "equity_close_sequence")
 
@@ -45,16 +47,31 @@ def merge(connection: Connection, partials: pl.DataFrame) -> None:
     """
     names = partials.columns
     columns = sql.SQL(", ").join(map(sql.Identifier, names))
-    arrays = sql.SQL(", ").join(sql.SQL("%s::" + _TYPES[dtype.base_type()] + "[]") for dtype in partials.dtypes)
+    connection.execute(_INCOMING)
+    with (
+        connection.cursor() as cursor,
+        cursor.copy(sql.SQL("copy incoming ({}) from stdin (format binary)").format(columns)) as stream,
+    ):
+        for part in _copy_binary(partials):
+            stream.write(part)
     changes = sql.SQL(", ").join(_change(name) for name in names if name not in KEY)
+    # Read in the order in which COPY wrote it, which is the keys' order.
     connection.execute(
         sql.SQL(
-            "insert into windows as w ({columns}) select * from unnest({arrays}) as new ({columns})"
-            " on conflict (account, strategy, symbol, kind, start_at)"
-            " do update set revision = w.revision + 1, updated_at = now(), {changes}"
-        ).format(columns=columns, arrays=arrays, changes=changes),
-        [partials[name].to_list() for name in names],
+            "insert into windows as w ({columns}) select {columns} from incoming"
+            " on conflict (account, strategy, symbol, kind, start_at) do update set revision = w.revision + 1,"
+            " updated_at = now(), unannounced_since = coalesce(w.unannounced_since, now()), {changes}"
+        ).format(columns=columns, changes=changes)
     )
+
+
+def _copy_binary(partials: pl.DataFrame) -> Iterator[bytes]:
+    table = partials.rechunk().to_arrow(compat_level=pl.CompatLevel.oldest())
+    encoder = ArrowToPostgresBinaryEncoder(table.schema)
+    yield encoder.write_header()
+    for batch in table.to_batches():
+        yield encoder.write_batch(batch)
+    yield encoder.finish()
 
 
 def recompute_drawdown(connection: Connection, partials: pl.DataFrame) -> None:
