@@ -4,9 +4,9 @@ from typing import ClassVar
 
 from psycopg import Connection
 
-from consumers.aggregates import limits, partials
+from consumers.aggregates import drawdown, limits, partials
 from consumers.aggregates.announce import Announcer
-from consumers.aggregates.merge import merge, recompute_drawdown
+from consumers.aggregates.merge import merge
 from consumers.sink import DatabaseConsumer
 from producers.publisher import EventPublisher
 from sentio import database
@@ -36,7 +36,7 @@ class Aggregates(DatabaseConsumer):
         else:
             windows = partials.of_performance(batch)
             merge(connection, windows)
-            recompute_drawdown(connection, windows)
+            drawdown.recompute(connection, windows)
 
     def idle(self) -> None:
         with database.outages_are_retryable():

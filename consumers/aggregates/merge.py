@@ -6,7 +6,7 @@ import polars as pl
 from pgpq import ArrowToPostgresBinaryEncoder
 from psycopg import Connection, sql
 
-from consumers.aggregates.partials import ALL, KEY
+from consumers.aggregates.partials import KEY
 
 # Emptied by the commit, for the next transaction, and by the delete for a second merge in this one.
 _INCOMING = """
@@ -15,29 +15,6 @@ _INCOMING = """
 """
 _EARLIEST = ("equity_open", "equity_open_at", "equity_open_producer", "equity_open_sequence")
 _LATEST = ("equity_close", "equity_close_at", "equity_close_producer", "equity_close_sequence")
-
-# Deepest fall below the running peak over the minute closes of each touched day, week and month. Nothing merges here:
-# a late minute may change every later peak, so the window is computed again from its minutes.
-_DRAWDOWN = """
-    update windows as w set max_drawdown = found.drawdown
-    from (
-        select touched.account, touched.kind, touched.start_at,
-            (select max((peak - close)::numeric(50, 25) / nullif(greatest(peak, 0), 0)) from (
-                select m.equity_close as close, max(m.equity_close) over (order by m.start_at) as peak
-                from windows as m
-                where m.account = touched.account and m.strategy = %(all)s and m.symbol = %(all)s
-                    and m.kind = 'MINUTE' and m.equity_close is not null
-                    and m.start_at >= touched.start_at
-                    and m.start_at < (touched.start_at at time zone 'America/New_York'
-                        + case touched.kind when 'DAY' then interval '1 day' when 'WEEK' then interval '7 days'
-                            else interval '1 month' end) at time zone 'America/New_York'
-            ) as closes) as drawdown
-        from unnest(%(account)s::text[], %(kind)s::text[], %(start_at)s::timestamptz[])
-            as touched (account, kind, start_at)
-    ) as found
-    where w.account = found.account and w.strategy = %(all)s and w.symbol = %(all)s
-        and w.kind = found.kind and w.start_at = found.start_at
-"""
 
 
 def merge(connection: Connection, partials: pl.DataFrame) -> None:
@@ -72,13 +49,6 @@ def _copy_binary(partials: pl.DataFrame) -> Iterator[bytes]:
     for batch in table.to_batches():
         yield encoder.write_batch(batch)
     yield encoder.finish()
-
-
-def recompute_drawdown(connection: Connection, partials: pl.DataFrame) -> None:
-    """Maximum drawdown of the days, weeks and months that ``partials`` touched."""
-    touched = partials.filter(pl.col("kind") != "MINUTE")
-    values = {name: touched[name].to_list() for name in ("account", "kind", "start_at")}
-    connection.execute(_DRAWDOWN, {"all": ALL, **values})
 
 
 def _change(name: str) -> sql.Composed:

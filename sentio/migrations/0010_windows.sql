@@ -8,6 +8,18 @@ drop index windows_to_publish;
 create index windows_unannounced on windows (unannounced_since) where unannounced_since is not null;
 alter table windows set (fillfactor = 80);
 
+-- Highest and lowest minute close of an account's day, from which the drawdown of its week and month is known.
+alter table windows add column close_high numeric, add column close_low numeric;
+update windows as day
+set close_high = minutes.highest, close_low = minutes.lowest
+from (
+    select account, (date_trunc('day', start_at at time zone 'America/New_York')) at time zone 'America/New_York' as day_at,
+        max(equity_close) as highest, min(equity_close) as lowest
+    from windows where kind = 'MINUTE' and equity_close is not null group by 1, 2
+) as minutes
+where day.account = minutes.account and day.strategy = '*' and day.symbol = '*' and day.kind = 'DAY'
+    and day.start_at = minutes.day_at;
+
 create or replace view statistics as
 select account, strategy, symbol, kind, start_at, revision, updated_at,
     fills, trades, wins, losses,
