@@ -4,9 +4,9 @@ from typing import ClassVar
 
 from psycopg import Connection
 
-from consumers.aggregates import partials
+from consumers.aggregates import drawdown, limits, partials
 from consumers.aggregates.announce import Announcer
-from consumers.aggregates.merge import merge, recompute_drawdown
+from consumers.aggregates.merge import merge
 from consumers.sink import DatabaseConsumer
 from producers.publisher import EventPublisher
 from sentio import database
@@ -31,11 +31,12 @@ class Aggregates(DatabaseConsumer):
 
     def write(self, connection: Connection, batch: Batch) -> None:
         if batch.topic.event == "TradeExecuted":
+            limits.check(batch)
             merge(connection, partials.of_trades(batch))
         else:
             windows = partials.of_performance(batch)
             merge(connection, windows)
-            recompute_drawdown(connection, windows)
+            drawdown.recompute(connection, windows)
 
     def idle(self) -> None:
         with database.outages_are_retryable():

@@ -56,7 +56,7 @@ class Announcer:
             cursor.execute(
                 f"select {_COLUMNS} from statistics natural join"
                 " (select account, strategy, symbol, kind, start_at from windows"
-                "  where revision > published_revision order by updated_at limit %s) as changed",
+                "  where unannounced_since is not null order by unannounced_since limit %s) as changed",
                 [AT_MOST],
             )
             events = [AggregateUpdated(**row) for row in cursor]
@@ -70,7 +70,9 @@ class Announcer:
         connection = self._connection()
         with connection.transaction():
             connection.execute(
-                "update windows as w set published_revision = greatest(published_revision, done.revision)"
+                "update windows as w set published_revision = greatest(published_revision, done.revision),"
+                # Changed meanwhile: at the end of the queue again.
+                " unannounced_since = case when w.revision > done.revision then now() end"
                 " from unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::timestamptz[], %s::bigint[])"
                 " as done (account, strategy, symbol, kind, start_at, revision)"
                 " where (w.account, w.strategy, w.symbol, w.kind, w.start_at)"

@@ -1,41 +1,20 @@
 """Partial windows into the `windows` table: one upsert in sorted key order, so that two members never deadlock."""
 
+from collections.abc import Iterator
+
 import polars as pl
+from pgpq import ArrowToPostgresBinaryEncoder
 from psycopg import Connection, sql
 
-from consumers.aggregates.partials import ALL, KEY
+from consumers.aggregates.partials import KEY
 
-_TYPES = {
-    pl.String: "text",
-    pl.Int64: "bigint",
-    pl.Decimal: "numeric",
-    pl.Datetime: "timestamptz",
-}
+# Emptied by the commit, for the next transaction, and by the delete for a second merge in this one.
+_INCOMING = """
+    create temp table if not exists incoming (like windows including defaults) on commit delete rows;
+    delete from incoming
+"""
 _EARLIEST = ("equity_open", "equity_open_at", "equity_open_producer", "equity_open_sequence")
 _LATEST = ("equity_close", "equity_close_at", "equity_close_producer", "equity_close_sequence")
-
-# Deepest fall below the running peak over the minute closes of each touched day, week and month. Nothing merges here:
-# a late minute may change every later peak, so the window is computed again from its minutes.
-_DRAWDOWN = """
-    update windows as w set max_drawdown = found.drawdown
-    from (
-        select touched.account, touched.kind, touched.start_at,
-            (select max((peak - close)::numeric(50, 25) / nullif(greatest(peak, 0), 0)) from (
-                select m.equity_close as close, max(m.equity_close) over (order by m.start_at) as peak
-                from windows as m
-                where m.account = touched.account and m.strategy = %(all)s and m.symbol = %(all)s
-                    and m.kind = 'MINUTE' and m.equity_close is not null
-                    and m.start_at >= touched.start_at
-                    and m.start_at < (touched.start_at at time zone 'America/New_York'
-                        + case touched.kind when 'DAY' then interval '1 day' when 'WEEK' then interval '7 days'
-                            else interval '1 month' end) at time zone 'America/New_York'
-            ) as closes) as drawdown
-        from unnest(%(account)s::text[], %(kind)s::text[], %(start_at)s::timestamptz[])
-            as touched (account, kind, start_at)
-    ) as found
-    where w.account = found.account and w.strategy = %(all)s and w.symbol = %(all)s
-        and w.kind = found.kind and w.start_at = found.start_at
-"""
 
 
 def merge(connection: Connection, partials: pl.DataFrame) -> None:
@@ -45,23 +24,31 @@ def merge(connection: Connection, partials: pl.DataFrame) -> None:
     """
     names = partials.columns
     columns = sql.SQL(", ").join(map(sql.Identifier, names))
-    arrays = sql.SQL(", ").join(sql.SQL("%s::" + _TYPES[dtype.base_type()] + "[]") for dtype in partials.dtypes)
+    connection.execute(_INCOMING)
+    with (
+        connection.cursor() as cursor,
+        cursor.copy(sql.SQL("copy incoming ({}) from stdin (format binary)").format(columns)) as stream,
+    ):
+        for part in _copy_binary(partials):
+            stream.write(part)
     changes = sql.SQL(", ").join(_change(name) for name in names if name not in KEY)
+    # Read in the order in which COPY wrote it, which is the keys' order.
     connection.execute(
         sql.SQL(
-            "insert into windows as w ({columns}) select * from unnest({arrays}) as new ({columns})"
-            " on conflict (account, strategy, symbol, kind, start_at)"
-            " do update set revision = w.revision + 1, updated_at = now(), {changes}"
-        ).format(columns=columns, arrays=arrays, changes=changes),
-        [partials[name].to_list() for name in names],
+            "insert into windows as w ({columns}) select {columns} from incoming"
+            " on conflict (account, strategy, symbol, kind, start_at) do update set revision = w.revision + 1,"
+            " updated_at = now(), unannounced_since = coalesce(w.unannounced_since, now()), {changes}"
+        ).format(columns=columns, changes=changes)
     )
 
 
-def recompute_drawdown(connection: Connection, partials: pl.DataFrame) -> None:
-    """Maximum drawdown of the days, weeks and months that ``partials`` touched."""
-    touched = partials.filter(pl.col("kind") != "MINUTE")
-    values = {name: touched[name].to_list() for name in ("account", "kind", "start_at")}
-    connection.execute(_DRAWDOWN, {"all": ALL, **values})
+def _copy_binary(partials: pl.DataFrame) -> Iterator[bytes]:
+    table = partials.rechunk().to_arrow(compat_level=pl.CompatLevel.oldest())
+    encoder = ArrowToPostgresBinaryEncoder(table.schema)
+    yield encoder.write_header()
+    for batch in table.to_batches():
+        yield encoder.write_batch(batch)
+    yield encoder.finish()
 
 
 def _change(name: str) -> sql.Composed:

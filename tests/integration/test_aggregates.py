@@ -1,31 +1,26 @@
-"""Statistics are exact however the stream is cut, ordered or repeated: held against a naive computation."""
+"""Statistics from the log to the table and to `aggregates.updated`. That they are exact: test_aggregates_exact."""
 
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime, timedelta
-from decimal import ROUND_HALF_EVEN, Decimal, localcontext
+from decimal import Decimal
 from functools import partial
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import psycopg
 import pyarrow as pa
 import pytest
 from confluent_kafka import Producer
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from psycopg import Connection
 from pydantic import SecretStr
 
 from consumers.aggregates.aggregates import Aggregates
 from consumers.aggregates.announce import Announcer
-from consumers.aggregates.merge import merge, recompute_drawdown
-from consumers.aggregates.partials import of_performance, of_trades
+from consumers.aggregates.merge import merge
+from consumers.aggregates.partials import of_trades
 from producers.publisher import EventPublisher
 from schemas.codec import decode
 from schemas.columns import from_events
-from schemas.events import Event, PerformanceMinute, TradeExecuted
+from schemas.events import Event
 from schemas.topics import topic_of_event, topics
 from sentio import kafka as kafka_access
 from sentio.batch import Batch
@@ -33,88 +28,6 @@ from sentio.database import migrate
 from sentio.testing.servers import Kafka
 from tests.pipeline import consumer_settings, publisher_settings, rows, running, until
 from tests.samples import encoded, minute, trade
-
-NEW_YORK = ZoneInfo("America/New_York")
-FIGURES = ("fills", "trades", "wins", "losses", "volume", "notional", "fees", "realized_pnl", "gross_profit", "gross_loss",
-           "equity_open", "equity_high", "equity_low", "equity_close", "max_drawdown")  # fmt: skip
-
-Window = tuple[str, str, str, str, datetime]
-
-
-def start_of(kind: str, at: datetime) -> datetime:
-    local = at.astimezone(NEW_YORK)
-    day = local.replace(hour=0, minute=0, second=0, microsecond=0)
-    match kind:
-        case "MINUTE":
-            return at.replace(second=0, microsecond=0)
-        case "DAY":
-            return day
-        case "WEEK":
-            return (day.replace(tzinfo=None) - timedelta(days=day.weekday())).replace(tzinfo=NEW_YORK)
-    return day.replace(day=1)
-
-
-def naive(events: Iterable[tuple[Event, int]]) -> dict[Window, dict[str, Any]]:
-    """Every window, by plain loops and Python decimals."""
-    found: dict[Window, dict[str, Any]] = defaultdict(lambda: dict.fromkeys(FIGURES[:10], Decimal(0)))
-    equity: dict[Window, list[tuple[datetime, int, Decimal]]] = defaultdict(list)
-    for event, sequence in events:
-        for kind in ("MINUTE", "DAY", "WEEK", "MONTH"):
-            if isinstance(event, PerformanceMinute):
-                window = (event.account, "*", "*", kind, start_of(kind, event.minute_at))
-                equity[window].append((event.minute_at, sequence, event.equity))
-                continue
-            assert isinstance(event, TradeExecuted)
-            for level in ((event.strategy, event.symbol), (event.strategy, "*"), ("*", "*")):
-                add_fill(found[event.account, *level, kind, start_of(kind, event.executed_at)], event)
-    for window, states in equity.items():
-        ordered = [value for _, _, value in sorted(states)]
-        found[window] |= {
-            "equity_open": ordered[0],
-            "equity_high": max(ordered),
-            "equity_low": min(ordered),
-            "equity_close": ordered[-1],
-        }
-        if window[3] != "MINUTE":
-            found[window]["max_drawdown"] = drawdown(states)
-    return dict(found)
-
-
-def add_fill(window: dict[str, Any], fill: TradeExecuted) -> None:
-    with localcontext() as context:
-        context.prec = 60
-        notional = (fill.price * fill.quantity).quantize(Decimal("0.000001"), ROUND_HALF_EVEN)
-    pnl = fill.realized_pnl
-    window["fills"] += 1
-    window["volume"] += fill.quantity
-    window["notional"] += notional
-    window["fees"] += fill.fees
-    if pnl is not None:
-        window["trades"] += 1
-        window["realized_pnl"] += pnl
-        window["wins"] += pnl > 0
-        window["losses"] += pnl < 0
-        window["gross_profit"] += max(pnl, Decimal(0))
-        window["gross_loss"] += max(-pnl, Decimal(0))
-
-
-def drawdown(states: Sequence[tuple[datetime, int, Decimal]]) -> Decimal:
-    closes: dict[datetime, Decimal] = {}
-    for at, _, value in sorted(states):
-        closes[at.replace(second=0, microsecond=0)] = value
-    peak, deepest = Decimal(0), Decimal(0)
-    for _, close in sorted(closes.items()):
-        peak = max(peak, close)
-        deepest = max(deepest, (peak - close) / peak)
-    return deepest.quantize(Decimal("1e-10"), ROUND_HALF_EVEN)
-
-
-def in_table(connection: Connection) -> dict[Window, dict[str, Any]]:
-    query = f"select account, strategy, symbol, kind, start_at, {', '.join(FIGURES)} from statistics"
-    return {
-        (a, s, y, k, at): {name: value for name, value in zip(FIGURES, figures, strict=True) if value is not None}
-        for a, s, y, k, at, *figures in connection.execute(query)
-    }
 
 
 def batch_of(events: Sequence[tuple[Event, int]]) -> Batch:
@@ -127,34 +40,7 @@ def batch_of(events: Sequence[tuple[Event, int]]) -> Batch:
 
 
 def write(connection: Connection, batch: Batch) -> None:
-    if batch.topic.event == "TradeExecuted":
-        merge(connection, of_trades(batch))
-    else:
-        windows = of_performance(batch)
-        merge(connection, windows)
-        recompute_drawdown(connection, windows)
-
-
-# Around the end of daylight saving time (2025-11-02) and of a month, a week, a day.
-times = st.integers(0, 4 * 24 * 60).map(lambda n: datetime(2025, 10, 31, tzinfo=ZoneInfo("UTC")) + timedelta(minutes=n))
-amounts = st.integers(-(10**12), 10**12).map(lambda n: Decimal(n).scaleb(-6))
-trades = st.builds(
-    lambda at, pnl, price, quantity, symbol, strategy: trade(
-        executed_at=at, realized_pnl=pnl, price=price, quantity=quantity, symbol=symbol, strategy=strategy
-    ),
-    times,
-    st.one_of(st.none(), st.just(Decimal(0)), amounts),
-    st.integers(1, 10**18).map(lambda n: Decimal(n).scaleb(-10)),
-    st.integers(1, 10**18).map(lambda n: Decimal(n).scaleb(-8)),
-    st.sampled_from(["TQQQ", "SQQQ"]),
-    st.sampled_from(["rotation", "other"]),
-)
-minutes = st.builds(
-    lambda at, seconds, equity: minute(0, equity, minute_at=at + timedelta(seconds=seconds)),
-    times,
-    st.sampled_from([0, 0, 30]),
-    st.integers(1, 10**11).map(lambda n: Decimal(n).scaleb(-6)),
-)
+    merge(connection, of_trades(batch))
 
 
 @pytest.fixture(scope="module")
@@ -165,23 +51,6 @@ def windows(database_server: str) -> Iterable[Connection]:
         migrate(SecretStr(dsn))
         with psycopg.connect(dsn) as connection:
             yield connection
-
-
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.data(), st.lists(st.one_of(trades, minutes), min_size=1, max_size=25))
-def test_any_cut_and_any_order_of_the_stream_gives_the_same_statistics(
-    windows: Connection, data: st.DataObject, events: list[Event]
-) -> None:
-    numbered = list(enumerate(events))
-    shuffled = [(event, number) for number, event in data.draw(st.permutations(numbered))]
-    with windows.transaction(force_rollback=True):
-        while shuffled:
-            size = data.draw(st.integers(1, len(shuffled)))
-            part, shuffled = shuffled[:size], shuffled[size:]
-            for kind in (TradeExecuted, PerformanceMinute):
-                if of_kind := [each for each in part if isinstance(each[0], kind)]:
-                    write(windows, batch_of(of_kind))
-        assert in_table(windows) == naive((event, number) for number, event in numbered)
 
 
 def test_what_follows_from_the_sums_rounds_half_even(windows: Connection) -> None:
