@@ -95,6 +95,8 @@ class KafkaSender:
     def __init__(self, bootstrap: str, *, queue_records: int, spool: Spool | None, durable: bool) -> None:
         self._config = kafka.client(bootstrap, name="sentio-publisher") | {
             "enable.idempotence": True,
+            # When the broker refuses a batch, nothing of the partition behind it may go on: it all comes back.
+            "enable.gapless.guarantee": True,
             "acks": "all",
             "compression.type": "lz4",
             "linger.ms": 5,
