@@ -14,11 +14,10 @@ from types import TracebackType
 from typing import Self
 from uuid import UUID
 
-import pyarrow as pa
-import uuid_utils
+from uuid_utils import uuid7
 
-from producers.sender import KafkaSender
-from producers.spool import Record, Spool
+from producers.sender import KafkaSender, Parcel
+from producers.spool import Spool
 from schemas.codec import encode
 from schemas.columns import from_events
 from schemas.events import Event
@@ -26,8 +25,15 @@ from schemas.topics import topic_of_event
 from sentio import log
 from sentio.config import PublisherSettings
 
-BATCH = 1_000
 IDLE_S = 0.005
+
+# Events that the publisher's thread takes in one go. The caller may wait as long as one takes, for Python runs one
+# thread at a time, so it is small until more waits than that keeps up with.
+SMALLEST_BATCH = 100
+LARGEST_BATCH = 1_000
+
+Queued = tuple[Event, bytes, int]
+"""Event, its id, its sequence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +52,6 @@ class Counters:
     """Not sent again since the log already held it (`already`)."""
 
     spooled_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Queued:
-    event: Event
-    event_id: bytes
-    sequence: int
 
 
 class EventPublisher:
@@ -76,7 +75,7 @@ class EventPublisher:
         already: Collection[int] = frozenset(),
         durable: bool = False,
     ) -> None:
-        self.producer = f"{name}@{source or UUID(bytes=uuid_utils.uuid7().bytes)}"
+        self.producer = f"{name}@{source or UUID(bytes=uuid7().bytes)}"
         self._prefix = settings.topic_prefix
         self._limit = settings.queue_records
         self._already = already
@@ -90,47 +89,63 @@ class EventPublisher:
         )
         self._once = log.OncePer()
         self._lock = threading.Lock()
-        self._queue: deque[_Queued] = deque()
+        self._queue: deque[Queued] = deque()
+        self._in_hand: list[Queued] = []
         self._next = 0
         self._repeated = 0
         self._refused = 0
+        self._closed = False
         self._closing = threading.Event()
+        self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="sentio-publisher", daemon=True)
         self._thread.start()
 
+    @property
+    def failure(self) -> BaseException | None:
+        """The defect that stopped the publisher's thread, if one did: what it left waits until `close`."""
+        return self._failure
+
     def publish(self, event: Event) -> None:
         """Take an event; returns at once whatever the broker does. Raises only when the publisher is closed."""
+        # Only callers of publish() and counters() ever hold this lock, for a microsecond.
         with self._lock:
-            if self._closing.is_set():
+            if self._closed:
                 raise RuntimeError("the publisher is closed")
             sequence = self._next
             self._next = sequence + 1
             if sequence in self._already:
                 self._repeated += 1
             elif len(self._queue) < self._limit:
-                self._queue.append(_Queued(event, uuid_utils.uuid7().bytes, sequence))
+                self._queue.append((event, uuid7().bytes, sequence))
             else:
                 self._refused += 1
                 if self._once.due("full"):
-                    log.get().error("events are lost: the publisher's queue is full", lost=self._refused)
+                    log.get().error(
+                        "events are lost: the publisher's queue is full (SENTIO_QUEUE_RECORDS)",
+                        lost=self._refused,
+                        cause=f"stopped by a defect: {self._failure!r}" if self._failure else "it cannot keep up",
+                    )
 
     def flush(self, timeout_s: float = 30.0) -> int:
         """Wait until everything is acknowledged or the time is over; returns how many still wait."""
         deadline = time.monotonic() + timeout_s
         while (waiting := self.counters().waiting) and time.monotonic() < deadline:
             self._closing.wait(IDLE_S)
-            if self._closing.is_set():
+            if self._closing.is_set() or self._failure:
                 break
         return waiting
 
     def close(self, timeout_s: float = 30.0) -> Counters:
         """Send what waits, as far as time allows; the rest goes to the spool, or is counted as failed without one."""
-        if self._closing.is_set():
+        if self._closed:
             return self.counters()
         self.flush(timeout_s)
         with self._lock:
-            self._closing.set()
+            self._closed = True
+        self._closing.set()
         self._thread.join()
+        if self._failure:
+            self._rescue()
         self._sender.close()
         counters = self.counters()
         if counters.waiting:
@@ -158,46 +173,68 @@ class EventPublisher:
         self.close()
 
     def _run(self) -> None:
+        try:
+            self._work()
+        except BaseException as failure:  # noqa: BLE001 - a thread that ends without a word would be worse
+            self._failure = failure
+            log.get().error(
+                "the publisher is stopped by a defect; events wait in memory until it is closed",
+                cause=repr(failure),
+                waiting=self.counters().waiting,
+                exc_info=failure,
+            )
+
+    def _work(self) -> None:
+        sent = 0
         while True:
             closing = self._closing.is_set()
             batch = self._take()
-            self._sender.send(self._encode(batch))
-            self._sender.turn(0 if batch else IDLE_S)
+            for parcel in self._encode(batch):
+                self._sender.send(parcel)
+            self._in_hand = []
             if closing and not batch:
                 return
+            sent = self._sender.turn(0 if batch or sent else IDLE_S)
 
-    def _take(self) -> list[_Queued]:
-        with self._lock:
-            return [self._queue.popleft() for _ in range(min(BATCH, len(self._queue)))]
+    def _take(self) -> list[Queued]:
+        waiting = len(self._queue)
+        size = min(waiting, max(SMALLEST_BATCH, min(LARGEST_BATCH, waiting // 4)))
+        # One thread takes, so that what was counted is there; no lock is held that a caller could wait for.
+        self._in_hand = [self._queue.popleft() for _ in range(size)]
+        return self._in_hand
 
-    def _encode(self, batch: list[_Queued]) -> list[Record]:
-        by_type: dict[type[Event], list[_Queued]] = {}
+    def _rescue(self) -> None:
+        """Keep what the stopped thread left. The batch in its hands may go out twice; readers know it by sequence."""
+        while batch := self._in_hand or self._take():
+            try:
+                for parcel in self._encode(batch):
+                    self._sender.keep(parcel.records())
+            except Exception as failure:  # noqa: BLE001 - whatever the defect is, the rest may still be kept
+                self._sender.refuse(len(batch))
+                log.get().exception("events are lost: they cannot be kept", cause=repr(failure), lost=len(batch))
+            self._in_hand = []
+
+    def _encode(self, batch: list[Queued]) -> list[Parcel]:
+        by_type: dict[type[Event], list[Queued]] = {}
         for queued in batch:
-            by_type.setdefault(type(queued.event), []).append(queued)
-        return [record for group in by_type.values() for record in self._encode_group(group)]
+            by_type.setdefault(type(queued[0]), []).append(queued)
+        return [parcel for group in by_type.values() for parcel in self._encode_group(group)]
 
-    def _encode_group(self, group: list[_Queued]) -> list[Record]:
-        """Records of events of one type; one that does not fit its schema is counted and costs only itself."""
-        event = type(group[0].event).__name__
+    def _encode_group(self, group: list[Queued]) -> list[Parcel]:
+        """Records of events of one type; one that cannot be encoded, for whatever reason, is counted and costs only
+        itself.
+        """
+        events, event_ids, sequences = map(list, zip(*group, strict=True))
+        event = type(events[0]).__name__
         try:
             topic = topic_of_event(event)
-            values = encode(event, self._columns(group))
-        except (pa.ArrowException, ValueError, TypeError, KeyError, AttributeError, OverflowError) as failure:
+            producers = [self.producer] * len(group)
+            values = encode(event, from_events(events, event_id=event_ids, producer=producers, sequence=sequences))
+            keys = topic.record_keys(events, self.producer)
+        except Exception as failure:  # noqa: BLE001 - no event may stop those behind it
             if len(group) > 1:
-                return [record for queued in group for record in self._encode_group([queued])]
+                return [parcel for queued in group for parcel in self._encode_group([queued])]
             self._sender.refuse(1)
             log.get().error("an event cannot be encoded and is lost", type=event, cause=str(failure))
             return []
-        name = topic.full_name(self._prefix)
-        keys = (topic.record_key(queued.event, self.producer) for queued in group)
-        # The first 48 bits of a UUIDv7 are the time of publish().
-        times_ms = (int.from_bytes(queued.event_id[:6], "big") for queued in group)
-        return [Record(name, *parts) for parts in zip(keys, values, times_ms, strict=True)]
-
-    def _columns(self, group: list[_Queued]) -> pa.RecordBatch:
-        return from_events(
-            [queued.event for queued in group],
-            event_id=[queued.event_id for queued in group],
-            producer=[self.producer] * len(group),
-            sequence=[queued.sequence for queued in group],
-        )
+        return [Parcel(topic.full_name(self._prefix), keys, values, event_ids)]

@@ -13,8 +13,8 @@ import struct
 import zlib
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from sentio import log
 from sentio.errors import SettingError
@@ -25,8 +25,7 @@ _FRAME = struct.Struct(">II")
 _HEAD = struct.Struct(">qHI")
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """One encoded event, ready for Kafka."""
 
     topic: str
@@ -77,6 +76,11 @@ class Spool:
         return self._acknowledged >= self.end
 
     @property
+    def acknowledged(self) -> Place:
+        """Everything up to here has been delivered."""
+        return self._acknowledged
+
+    @property
     def end(self) -> Place:
         """Just after the last record."""
         if not self._segments:
@@ -109,17 +113,18 @@ class Spool:
         self._sizes[number] = len(data)
         self._read_at = (number, 0)
 
-    def read(self, at_most: int) -> list[tuple[Place, Record]]:
+    def read(self, at_most: int, *, until: Place | None = None) -> list[tuple[Place, Record]]:
         """The next records that were not read yet, each with the place to acknowledge once it is delivered."""
         found: list[tuple[Place, Record]] = []
-        while len(found) < at_most and self._segments and self._read_at < self.end:
+        end = until or self.end
+        while len(found) < at_most and self._segments and self._read_at < end:
             number, offset = self._read_at
             if number not in self._sizes or offset >= self._sizes[number]:
                 self._read_at = (next(n for n in self._segments if n > number), 0)
                 continue
             with self._path(number).open("rb") as file:
                 file.seek(offset)
-                while len(found) < at_most and offset < self._sizes[number]:
+                while len(found) < at_most and offset < self._sizes[number] and (number, offset) < end:
                     length, _ = _FRAME.unpack(file.read(_FRAME.size))
                     offset += _FRAME.size + length
                     found.append(((number, offset), _unpack(file.read(length))))

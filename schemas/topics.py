@@ -1,10 +1,12 @@
 """The topics of the platform, read from topics.toml: what each carries, its key, its table, its channel."""
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from itertools import repeat
+from operator import attrgetter
 from typing import Any
 
 KAFKA_DAYS = 7
@@ -33,8 +35,16 @@ class Topic:
 
         An empty key would go to any partition, and a producer's sequences rise only within one.
         """
-        values = (producer if name == "producer" else getattr(event, name) for name in self.key)
-        return "|".join(map(str, values)).encode() or b"-"
+        return self.record_keys([event], producer)[0]
+
+    def record_keys(self, events: Sequence[object], producer: str) -> list[bytes]:
+        """`record_key` of each event."""
+        columns = [
+            repeat(producer, len(events)) if name == "producer" else map(attrgetter(name), events) for name in self.key
+        ]
+        if len(columns) == 1:
+            return [str(value).encode() or b"-" for value in columns[0]]
+        return ["|".join(map(str, values)).encode() or b"-" for values in zip(*columns, strict=True)]
 
 
 @cache

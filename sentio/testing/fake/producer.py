@@ -24,6 +24,7 @@ class FakeProducer:
     def __init__(self, broker: "FakeBroker", config: Mapping[str, Any]) -> None:
         self._broker = broker
         self._most: int = config.get("queue.buffering.max.messages", 100_000)
+        self._tells_only_errors: bool = config.get("delivery.report.only.error", False)
         self._queue: deque[tuple[Message, Delivery | None]] = deque()
         self._told: deque[tuple[KafkaError | None, Message, Delivery | None]] = deque()
 
@@ -57,13 +58,37 @@ class FakeProducer:
             self._queue.append((message, on_delivery))
             self.transmit()
 
+    def produce_batch(
+        self,
+        topic: str,
+        messages: list[dict[str, Any]],
+        partition: int = -1,
+        on_delivery: Delivery | None = None,
+    ) -> int:
+        """How many are taken. Each of the others has its error as ``_error``; behind one that finds no room, all do."""
+        full: KafkaError | None = None
+        for message in messages:
+            if "timestamp" in message:
+                raise NotImplementedError("Message timestamps are not currently supported in batch mode")
+        for message in messages:
+            try:
+                if full is None:
+                    self.produce(topic, message.get("value"), message.get("key"), partition, on_delivery)
+            except BufferError:
+                full = KafkaError(KafkaError._QUEUE_FULL)  # noqa: SLF001 - its public name
+            except KafkaException as failure:
+                message["_error"] = failure.args[0]
+            if full is not None:
+                message["_error"] = full
+        return sum("_error" not in message for message in messages)
+
     def poll(self, timeout: float = -1) -> int:
         """Tell deliveries, waiting so long for the first; returns how many."""
         with self._broker.changed:
             self._broker.changed.wait_for(lambda: self._told, timeout if timeout >= 0 else None)
             told, self._told = self._told, deque()
         for error, message, on_delivery in told:
-            if on_delivery:
+            if on_delivery and (error or not self._tells_only_errors):
                 on_delivery(error, message)
         return len(told)
 
