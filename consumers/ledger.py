@@ -92,18 +92,23 @@ class Ledger:
     def advance(self, connection: Connection, fresh: Fresh) -> None:
         """Note that the batch is written, in the transaction that wrote it."""
         topic = fresh.batch.topic.full_name(self._prefix)
-        with connection.cursor() as cursor:
-            cursor.executemany(
-                "update consumer_offsets set next_offset = %s, updated_at = now()"
-                " where group_name = %s and topic = %s and partition = %s",
-                [(span.next, self._group, topic, partition) for partition, span in sorted(fresh.batch.ranges.items())],
-            )
-            cursor.executemany(
-                "insert into consumer_marks as m (group_name, topic, partition, producer, sequence)"
-                " values (%s, %s, %s, %s, %s) on conflict (group_name, topic, partition, producer)"
-                " do update set sequence = greatest(m.sequence, excluded.sequence), updated_at = now()",
-                [(self._group, topic, *mark) for mark in sorted(fresh.marks)],
-            )
+        spans = sorted(fresh.batch.ranges.items())
+        marks = sorted(fresh.marks)
+        # Not executemany: its pipeline leaves the connection in a state that idle_in_transaction_session_timeout does
+        # not see, and a process frozen before COMMIT would hold these rows for as long as it is frozen.
+        connection.execute(
+            "update consumer_offsets as o set next_offset = moved.next_offset, updated_at = now()"
+            " from unnest(%s::int[], %s::bigint[]) as moved (partition, next_offset)"
+            " where o.group_name = %s and o.topic = %s and o.partition = moved.partition",
+            [[partition for partition, _ in spans], [span.next for _, span in spans], self._group, topic],
+        )
+        connection.execute(
+            "insert into consumer_marks as m (group_name, topic, partition, producer, sequence)"
+            " select %s, %s, * from unnest(%s::int[], %s::text[], %s::bigint[])"
+            " on conflict (group_name, topic, partition, producer)"
+            " do update set sequence = greatest(m.sequence, excluded.sequence), updated_at = now()",
+            [self._group, topic, *([mark[part] for mark in marks] for part in range(3))],
+        )
 
     def _without_repeats(self, connection: Connection, topic: str, batch: Batch) -> Fresh:
         if not len(batch):
