@@ -21,7 +21,7 @@ WAIT_S = 90.0
 LAST_LINES = 25
 
 QUICK, SLOW = 2_000, 400
-"""Events a second: usually, and while one fault takes its time."""
+"""Events a second: on the way to the next step, and while a step is taken."""
 
 T = TypeVar("T")
 
@@ -176,7 +176,6 @@ class Publisher:
 
     def kill_and_start(self) -> None:
         """SIGKILL, note what its spool holds, and start the next run on it."""
-        wait(self._last_report, self.check)
         self._end(closed=False)
         self.start()
 
@@ -194,6 +193,7 @@ class Publisher:
 
     def _end(self, *, closed: bool) -> None:
         assert self._actor is not None
+        wait(self._last_report, self.check)  # it is at work, and no more a Python that starts
         if closed:
             self._actor.stop()
         else:

@@ -117,8 +117,9 @@ class _House:
             for partition in self._random.sample(sorted(ends), 2)
         }
         wanted = [TopicPartition(self._topic, partition, offset) for partition, offset in oldest.items()]
-        for future in AdminClient({"bootstrap.servers": self._settings.kafka}).delete_records(wanted).values():
-            future.result(30)
+        admin = AdminClient(kafka.client(self._settings.kafka))  # has to outlive its futures
+        for future in admin.delete_records(wanted).values():
+            future.result(WAIT_S)
         return oldest
 
     def stops_and_names(self, stood: dict[int, int], oldest: dict[int, int]) -> int:

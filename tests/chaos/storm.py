@@ -38,7 +38,9 @@ class Storm:
 
     def take(self, step: Step, say: Callable[[str], None]) -> None:
         """Wait for the moment of a step, and do it."""
+        self._publisher.pace(QUICK)
         wait(lambda: self._publisher.published >= step.at, self.check, timeout_s=600)
+        self._publisher.pace(SLOW)  # a slow machine takes its time, and the next step is not to be behind its moment
         say(f"at {self._publisher.published:,}: {step}")
         match step.verb, step.whom:
             case "scale", size:
@@ -58,9 +60,7 @@ class Storm:
                 self._fleet.restore(group)
             case verb, whom:
                 self.end_outages()
-                self._publisher.pace(SLOW)
                 self._take_time(verb, whom)
-                self._publisher.pace(QUICK)
 
     def _take_time(self, verb: str, whom: str) -> None:
         """Faults that wait for what follows from them."""

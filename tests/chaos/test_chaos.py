@@ -86,6 +86,7 @@ def test_every_event_is_stored_and_counted_once_whatever_is_killed_frozen_or_cut
         for step in schedule:
             storm.take(step, say)
         storm.end_outages()
+        publisher.pace(QUICK)
         wait(lambda: publisher.acknowledged >= EVENTS, storm.check, timeout_s=TIMEOUT_S)
         publisher.close()
         meddler.close(DRAIN_S)
