@@ -96,6 +96,8 @@ class Ledger:
         """Note that the batch is written, in the transaction that wrote it."""
         topic = fresh.batch.topic.full_name(self._prefix)
         spans = sorted(fresh.batch.ranges.items())
+        # Not executemany: its pipeline leaves the connection in a state that idle_in_transaction_session_timeout does
+        # not see, and a process frozen before COMMIT would hold these rows for as long as it is frozen.
         connection.execute(
             "update consumer_offsets as o set next_offset = done.next_offset, updated_at = now()"
             " from unnest(%s::int[], %s::bigint[]) as done (partition, next_offset)"

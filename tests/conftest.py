@@ -3,6 +3,11 @@
 import os
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# How long a machine takes is no property of the code.
+settings.register_profile("sentio", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("sentio")
 
 OWN = {"own_kafka", "own_database"}
 

@@ -1,0 +1,123 @@
+"""Carries out a schedule: kills, freezes and scales what it is told to, while the publisher goes on."""
+
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+
+import psycopg
+
+from sentio.stack.kafka import KafkaServer
+from sentio.stack.postgres import PostgresServer
+from tests.chaos import retention
+from tests.chaos.actors import QUICK, SLOW, Actor, Fleet, Publisher, wait
+from tests.chaos.schedule import Step
+from tests.chaos.witness import Witness
+
+
+class Storm:
+    """One step at a time; what a step needs (who is frozen, who takes over) it waits for."""
+
+    def __init__(
+        self,
+        broker: KafkaServer,
+        database: PostgresServer,
+        fleet: Fleet,
+        publisher: Publisher,
+        witness: Witness,
+        folder: Path,
+        seed: int,
+    ) -> None:
+        self.declared_lost = 0
+        self._servers: dict[str, KafkaServer | PostgresServer] = {"broker": broker, "database": database}
+        self._fleet = fleet
+        self._publisher = publisher
+        self._witness = witness
+        self._folder = folder
+        self._random = Random(seed)
+        self._dsn = database.address or ""
+
+    def take(self, step: Step, say: Callable[[str], None]) -> None:
+        """Wait for the moment of a step, and do it."""
+        self._publisher.pace(QUICK)
+        wait(lambda: self._publisher.published >= step.at, self.check, timeout_s=600)
+        self._publisher.pace(SLOW)  # a slow machine takes its time, and the next step is not to be behind its moment
+        say(f"at {self._publisher.published:,}: {step}")
+        match step.verb, step.whom:
+            case "scale", size:
+                self.end_outages()
+                self._fleet.scale("store", int(size))
+            case "kill", "publisher":
+                self._publisher.kill_and_start()
+            case "kill", ("broker" | "database") as server:
+                self._start(server)
+                self._servers[server].kill()
+            case "start", ("broker" | "database") as server:
+                self._start(server)
+            case "kill", group:
+                self._fleet.restore(group)
+                self._fleet.kill(group, self._random.choice(self._fleet.members[group]))
+            case "start", group:
+                self._fleet.restore(group)
+            case verb, whom:
+                self.end_outages()
+                self._take_time(verb, whom)
+
+    def _take_time(self, verb: str, whom: str) -> None:
+        """Faults that wait for what follows from them."""
+        match verb:
+            case "freeze":
+                self._freeze(whom)
+            case "freeze-in-transaction":
+                self._freeze_in_transaction(whom)
+            case "cut":
+                self.declared_lost += self._cut()
+            case _:
+                raise ValueError(verb)
+
+    def end_outages(self) -> None:
+        """Everything that is down comes back."""
+        for server in self._servers:
+            self._start(server)
+        for group in self._fleet.wanted:
+            self._fleet.restore(group)
+
+    def check(self) -> None:
+        """Nobody ended by itself."""
+        self._fleet.check()
+        self._publisher.check()
+
+    def _start(self, server: str) -> None:
+        if self._servers[server].pid is None:
+            self._servers[server].start()
+
+    def _freeze(self, group: str) -> None:
+        """Stop a member that owns partitions, let the others take them, and wake it: a zombie."""
+        owners = wait(lambda: [m for m in self._fleet.members[group] if self._witness.owned(group, m.name)], self.check)
+        zombie = self._random.choice(owners)
+        zombie.freeze()
+        self._wake_after_takeover(group, zombie)
+
+    def _freeze_in_transaction(self, group: str) -> None:
+        """Freeze a member that has written its rows and not committed: it waits for a lock that this test holds."""
+        with psycopg.connect(self._dsn) as connection:
+            connection.execute("lock table consumer_marks in exclusive mode")
+            zombie, *_ = wait(lambda: self._waiting(group), self.check)
+            zombie.freeze()
+        # The lock is free now: whatever the member asked for is done, and it can neither commit nor roll back.
+        wait(lambda: self._witness.state(group, zombie.name)[1] == "idle in transaction", self.check)
+        wait(lambda: self._witness.state(group, zombie.name) == ("", ""), self.check)
+        self._wake_after_takeover(group, zombie)
+
+    def _waiting(self, group: str) -> list[Actor]:
+        """Members whose transaction waits for a lock."""
+        return [m for m in self._fleet.members[group] if self._witness.state(group, m.name)[0] == "Lock"]
+
+    def _wake_after_takeover(self, group: str, zombie: Actor) -> None:
+        wait(lambda: not self._witness.owned(group, zombie.name), self.check)
+        before = self._witness.last()
+        zombie.wake()
+        wait(lambda: self._witness.moved(zombie.name, before), self.check)
+
+    def _cut(self) -> int:
+        address = self._servers["broker"].address or ""
+        return retention.cut(address, self._dsn, self._folder, self._random)

@@ -1,0 +1,45 @@
+"""The schedule of the chaos test: everything the proof asks for, at moments that only the seed decides."""
+
+from collections import Counter
+
+import pytest
+
+from tests.chaos.schedule import GROUPS, ROUND_EVENTS, SERVERS, Step, plan
+
+SEEDS = range(50)
+
+
+def test_the_seed_alone_decides() -> None:
+    assert plan(7, 200_000) == plan(7, 200_000)
+    assert len({tuple(plan(seed, 200_000)) for seed in SEEDS}) == len(SEEDS)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_every_round_holds_every_fault(seed: int) -> None:
+    for number in range(3):
+        first = number * ROUND_EVENTS
+        steps = [step for step in plan(seed, 3 * ROUND_EVENTS) if first <= step.at < first + ROUND_EVENTS]
+        happens = Counter((step.verb, step.whom) for step in steps)
+        assert {("freeze", group) for group in GROUPS} <= happens.keys()
+        assert {("freeze-in-transaction", group) for group in GROUPS} <= happens.keys()
+        assert all(happens["kill", whom] >= 2 for whom in (*GROUPS, *SERVERS, "publisher"))
+        assert happens["cut", "retention"] == 1
+        assert [step.whom for step in steps if step.verb == "scale"] == ["1", "3", "2"]
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_what_is_killed_is_started_again_before_the_end(seed: int) -> None:
+    steps = plan(seed, ROUND_EVENTS)
+    for whom in (*GROUPS, *SERVERS):
+        kills = [step.at for step in steps if (step.verb, step.whom) == ("kill", whom)]
+        starts = [step.at for step in steps if (step.verb, step.whom) == ("start", whom)]
+        assert len(kills) == len(starts)
+        assert all(any(kill < start < ROUND_EVENTS for start in starts) for kill in kills)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_nobody_freezes_before_another_member_can_take_over(seed: int) -> None:
+    steps = plan(seed, ROUND_EVENTS)
+    three = steps.index(next(step for step in steps if (step.verb, step.whom) == ("scale", "3")))
+    assert all(steps.index(step) > three for step in steps if step.verb.startswith("freeze"))
+    assert steps[0] == Step(0, "scale", "1")
