@@ -6,7 +6,7 @@ JARS   := .sentio/kafka-jars/.complete
 ARGS   ?=
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: setup demo test test-containers check format lock clean tools
+.PHONY: setup demo test bench test-containers check format lock clean tools
 
 setup: $(VENV)/.installed $(JARS)
 
@@ -37,6 +37,10 @@ demo: setup
 
 test: setup
 	$(BIN)/pytest $(ARGS)
+
+# Ours and the peers on the same data; ONLY=store is one of them, ARGS="--events 1000000" more of it.
+bench: setup
+	$(BIN)/python -m benchmarks $(if $(ONLY),--only $(ONLY)) $(ARGS)
 
 # The integration suite again, on Kafka and TimescaleDB in containers built here.
 test-containers: setup
