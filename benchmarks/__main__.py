@@ -14,6 +14,7 @@ from benchmarks import harness, report, results, stage
 from benchmarks.goals import Goal
 from benchmarks.harness import Contestant
 from benchmarks.stage import Stage
+from sentio import log
 
 NAMES = ("codec", "publish", "store", "aggregates")
 
@@ -39,6 +40,7 @@ def main(
     ] = False,
 ) -> None:
     """Run benchmarks on servers of their own, write results and docs/performance.md."""
+    log.configure("WARNING", process="bench")
     console = Console(stderr=True, highlight=False)
     if only is not None and only not in NAMES:
         raise typer.BadParameter(f"ONLY={only}: it may be {', '.join(NAMES)}")

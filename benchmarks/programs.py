@@ -90,6 +90,7 @@ def consume(
     program.wait(lambda: done(stage.warm_up), what=f"through with the first {stage.warm_up:,} events")
     program.signal(signal.SIGSTOP)
     append(stage.warm_up, len(stage.trades))
+    done(len(stage.trades))  # once before the clock starts: a question may have to be prepared
     watch = stage.watch(clocks.tree(program.pid), without=watcher).start()
     program.signal(signal.SIGCONT)
     program.wait(lambda: done(len(stage.trades)), what=f"through with {stage.events:,} events")

@@ -147,7 +147,7 @@ def raised(root: Path, events: int, say: Callable[[str], None]) -> Iterator[tupl
             )
 
         say(f"making {events:,} trades")
-        both = stage(4_000, 1_000, rehearsal=True), stage(events, max(events // 10, 1_000), rehearsal=False)
+        both = stage(4_000, 1_000, rehearsal=True), stage(events, max(events // 4, 1_000), rehearsal=False)
         gc.freeze()  # our own data are not the garbage collector's business while others are timed
         yield both
     finally:
