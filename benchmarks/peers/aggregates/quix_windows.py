@@ -91,7 +91,6 @@ app = Application(
     broker_address=os.environ["KAFKA"],
     consumer_group=os.environ["GROUP"],
     auto_offset_reset="earliest",
-    auto_create_topics=False,
     state_dir=os.environ["FOLDER"],
     producer_extra_config={"linger.ms": 100, "compression.type": "lz4"},
     loglevel="WARNING",
