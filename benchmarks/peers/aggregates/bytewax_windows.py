@@ -1,11 +1,12 @@
 """One-minute and one-day statistics per key (account|symbol) by Bytewax, from a topic to a topic.
 
-Runs in an environment of its own (bytewax.txt), told by the environment (see process.py). Says "warm" after WARM_UP
-records, ends by itself after TOTAL, when all windows are flushed.
+Runs in an environment of its own (bytewax.txt), told by the environment (see benchmarks/aggregates.py). Says "warm" after WARM_UP
+records, and "done" at the end of the log, when all windows are flushed.
 """
 
 import json
 import os
+import signal
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_EVEN, Context, Decimal
 from io import BytesIO
@@ -17,6 +18,7 @@ from bytewax.connectors.kafka import KafkaSinkMessage, KafkaSource
 from bytewax.connectors.kafka.operators import output
 from bytewax.dataflow import Dataflow
 from bytewax.operators.windowing import EventClock, TumblingWindower, fold_window
+from bytewax.run import cli_main
 
 FRAME_BYTES = 5  # byte 0 and the schema id
 WARM_UP = int(os.environ["WARM_UP"])
@@ -112,3 +114,6 @@ output(
     topic=os.environ["OUTPUT"],
     add_config={"linger.ms": "100", "compression.type": "lz4"},
 )
+cli_main(flow)
+print("done", flush=True)
+signal.pause()  # whoever takes the time ends this process

@@ -24,8 +24,8 @@ import org.apache.kafka.streams.state.WindowStore;
 /**
  * One-minute and one-day statistics per key (account|symbol) by Kafka Streams, from a topic to a topic.
  *
- * Told by the environment (see process.py). Says "warm" after WARM_UP records, ends by itself after TOTAL, when all
- * windows are flushed.
+ * Told by the environment (see benchmarks/aggregates.py). Says "warm" after WARM_UP records, and "done" after TOTAL,
+ * when all windows are flushed.
  */
 public final class Windows {
     private static final Duration GRACE = Duration.ofDays(2);
@@ -67,6 +67,7 @@ public final class Windows {
         done.await();
         streams.close(); // commits, and so flushes the caches
         System.out.println("done");
+        Thread.sleep(Long.MAX_VALUE); // whoever takes the time ends this process
     }
 
     private static void windows(KGroupedStream<String, Fill> fills, String kind, Duration length) {
