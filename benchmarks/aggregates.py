@@ -1,10 +1,11 @@
 """Statistics per account and symbol, by minute and by day: from a full topic until every window is where it is kept."""
 
 import re
+import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -15,8 +16,9 @@ from confluent_kafka.cimpl import NewTopic
 
 from benchmarks import programs
 from benchmarks.goals import Goal
-from benchmarks.harness import Contestant, Measured
-from benchmarks.peers.aggregates import fills, installed, windows
+from benchmarks.harness import Contestant, Measured, Unavailable
+from benchmarks.peers import installed
+from benchmarks.peers.aggregates import fills, windows
 from benchmarks.stage import PARTITIONS, Log, Stage
 from schemas.amounts import money, product
 
@@ -31,10 +33,12 @@ GOALS = [
     Goal("10x below Quix Streams", times=1 / 10, than="quix streams"),
 ]
 
-HERE = Path(__file__).parent / "peers" / "aggregates"
+HERE = installed.HERE / "aggregates"
+REQUIREMENTS = {"bytewax": "aggregates/requirements-bytewax.txt", "quix": "requirements-quix.txt"}
+COMPILE_S = 120
 SCHEMA = Path(__file__).parents[1] / "schemas" / "avro" / "trade_executed.avsc"
 
-JAVA = ("java", "-Xms512m", "-Xmx512m", "-XX:-UsePerfData", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn")
+JAVA = ["java", "-Xmx1g", "-XX:+UseSerialGC", "-XX:-UsePerfData", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"]
 
 
 @dataclass(frozen=True)
@@ -42,12 +46,12 @@ class Peer:
     """A stream processor from the topic of trades to a topic of windows."""
 
     who: str
-    command: Callable[[], list[str]]
-    env: Mapping[str, str] = field(default_factory=dict)
+    command: Callable[[Stage], list[str]]
+    env: dict[str, str] = field(default_factory=dict)
 
     def run(self, stage: Stage) -> Measured:
-        command = self.command()
-        stage = replace(stage, trades=fills.make(len(stage.trades)))
+        command = self.command(stage)
+        stage = _filled(stage)
         with stage.fresh_log() as log, tempfile.TemporaryDirectory(dir=stage.root) as folder:
             output = _output_topic(log)
             env = {
@@ -77,7 +81,7 @@ class Sentio:
     who = "sentio"
 
     def run(self, stage: Stage) -> Measured:
-        stage = replace(stage, trades=fills.make(len(stage.trades)))
+        stage = _filled(stage)
         with (
             stage.fresh_database() as dsn,
             stage.fresh_log(house=True) as log,
@@ -89,7 +93,7 @@ class Sentio:
                     "select sum(next_offset) from consumer_offsets where topic = %s and next_offset > 0", [log.topic]
                 ).fetchone()
                 assert row is not None
-                return row[0] == end
+                return bool(row[0] == end)
 
             env = {"SENTIO_KAFKA": log.kafka, "SENTIO_TOPIC_PREFIX": log.prefix, "SENTIO_DATABASE": dsn}
             env["SENTIO_PARTITIONS"] = str(PARTITIONS)
@@ -108,7 +112,7 @@ class Grouping:
     who = "limit: polars group-by"
 
     def run(self, stage: Stage) -> Measured:
-        total = len(stage.trades)
+        total = len(_filled(stage).trades)
         records = fills.make(total).records
         price_quantity = zip(records["price"].to_pylist(), records["quantity"].to_pylist(), strict=True)
         notional = pl.Series([money(product(price, quantity)) for price, quantity in price_quantity])
@@ -143,8 +147,8 @@ def contestants(_: Stage) -> list[Contestant]:
         Sentio(),
         Peer("kafka streams (at least once)", _kafka_streams, {"GUARANTEE": "at_least_once", "COMMIT_MS": "30000"}),
         Peer("kafka streams (exactly once v2)", _kafka_streams, {"GUARANTEE": "exactly_once_v2", "COMMIT_MS": "1000"}),
-        Peer("bytewax", lambda: _script("bytewax")),
-        Peer("quix streams", lambda: _script("quix")),
+        Peer("bytewax", lambda _: _script("bytewax")),
+        Peer("quix streams", lambda _: _script("quix")),
         Grouping(),
     ]
     return found
@@ -152,26 +156,36 @@ def contestants(_: Stage) -> list[Contestant]:
 
 def versions() -> dict[str, str]:
     """The peers', as pinned."""
-    found = {
-        "kafka-streams": _pinned(HERE / "kafka_streams" / "pom.xml", r"kafka-streams</artifactId>\s*<version>(.*)<")
+    pinned = {
+        "kafka-streams": ("aggregates/kafka-streams-pom.xml", r"kafka-streams</artifactId>\s*<version>([^<]+)<"),
+        "bytewax": (REQUIREMENTS["bytewax"], r"bytewax.*==(\S+)"),
+        "quixstreams": (REQUIREMENTS["quix"], r"quixstreams.*==(\S+)"),
     }
-    found["bytewax"] = _pinned(HERE / "bytewax.txt", r"bytewax==(\S+)")
-    found["quixstreams"] = _pinned(HERE / "quix.txt", r"quixstreams==(\S+)")
-    return found
+    found = {name: re.search(pattern, (installed.HERE / file).read_text()) for name, (file, pattern) in pinned.items()}
+    return {name: match[1] if match else "?" for name, match in found.items()}
 
 
-def _pinned(file: Path, pattern: str) -> str:
-    found = re.search(pattern, file.read_text())
-    assert found is not None
-    return found[1]
-
-
-def _kafka_streams() -> list[str]:
-    return [*JAVA, "-cp", installed.java(HERE / "kafka_streams"), "Windows"]
+def _kafka_streams(stage: Stage) -> list[str]:
+    jars = installed.jars("aggregates/kafka-streams-pom.xml")
+    classes = stage.root / "kafka-streams"
+    if not classes.exists():
+        sources = [str(file) for file in sorted((HERE / "kafka_streams").glob("*.java"))]
+        compiler = ["javac", "-cp", f"{jars}/*", "-d", str(classes), *sources]
+        try:
+            subprocess.run(compiler, capture_output=True, text=True, check=True, timeout=COMPILE_S)
+        except (OSError, subprocess.SubprocessError) as failure:
+            raise Unavailable(f"javac: {getattr(failure, 'stderr', None) or failure}") from failure
+    return [*JAVA, "-cp", f"{classes}:{jars}/*", "Windows"]
 
 
 def _script(peer: str) -> list[str]:
-    return [str(installed.python(HERE / f"{peer}.txt")), str(HERE / f"{peer}_windows.py")]
+    python = installed.python(REQUIREMENTS[peer])
+    return [str(python), str(HERE / f"{peer}_windows.py")]
+
+
+def _filled(stage: Stage) -> Stage:
+    """With the fills of this benchmark, and as many again to warm up: a JVM compiles for long while it runs."""
+    return replace(stage, warm_up=stage.events, trades=fills.make(2 * stage.events))
 
 
 def _output_topic(log: Log) -> str:

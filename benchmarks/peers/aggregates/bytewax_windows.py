@@ -1,16 +1,18 @@
 """One-minute and one-day statistics per key (account|symbol) by Bytewax, from a topic to a topic.
 
-Runs in an environment of its own (bytewax.txt), told by the environment (see benchmarks/aggregates.py). Says "warm" after WARM_UP
-records, and "done" at the end of the log, when all windows are flushed.
+Runs in the environment of requirements-bytewax.txt, told by environment variables (see benchmarks/aggregates.py). Says
+"warm" after WARM_UP records, and "done" at the end of the log, when all windows are flushed.
 """
 
 import json
 import os
 import signal
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_EVEN, Context, Decimal
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import bytewax.operators as op
 import fastavro
@@ -21,57 +23,63 @@ from bytewax.operators.windowing import EventClock, TumblingWindower, fold_windo
 from bytewax.run import cli_main
 
 FRAME_BYTES = 5  # byte 0 and the schema id
-WARM_UP = int(os.environ["WARM_UP"])
-BROKERS = [os.environ["KAFKA"]]
-ENDS = [int(end) for end in os.environ["ENDS"].split(",")]  # next offset of each partition when all is written
-SCHEMA = fastavro.parse_schema(json.loads(Path(os.environ["SCHEMA"]).read_text()))
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 GRACE = timedelta(days=2)
 EXACT = Context(prec=76, rounding=ROUND_HALF_EVEN)
-CENT_PARTS = Decimal("0.000001")
+MONEY = Decimal("0.000001")
 
-records = 0
+Window = list[Any]
+"""fills, trades, wins, losses, volume, notional, fees, realized P&L"""
 
 
-class BoundedSource(KafkaSource):
-    """Ends with the last record; Bytewax' own `tail=False` would end where the log happens to end at the moment."""
+class BoundedSource(KafkaSource):  # type: ignore[misc] # not installed where types are checked
+    """Ends with the last record; Bytewax' own ``tail=False`` would end where the log happens to end at the moment."""
 
-    def build_part(self, step_id, for_part, resume_state):
+    ends: tuple[int, ...] = ()
+    """Next offset of each partition when all is written."""
+
+    def build_part(self, step_id: str, for_part: str, resume_state: int | None) -> Any:
         part = super().build_part(step_id, for_part, resume_state)
-        end = ENDS[int(for_part.partition("-")[0])]
-        inner = part.next_batch
+        end = self.ends[int(for_part.partition("-")[0])]
+        read = part.next_batch
 
-        def next_batch():
+        def next_batch() -> Any:
             if part.snapshot() >= end:
                 raise StopIteration
-            return inner()
+            return read()
 
         part.next_batch = next_batch
         return part
 
 
-def decode(messages):
-    global records
-    fills = []
-    for message in messages:
-        body = BytesIO(message.value)
-        body.seek(FRAME_BYTES)
-        fills.append((message.key.decode(), fastavro.schemaless_reader(body, SCHEMA)))
-    before = records
-    records += len(fills)
-    if before < WARM_UP <= records:
-        print("warm", flush=True)
-    return fills
+def decoder(schema_file: str, warm_up: int) -> Callable[[list[Any]], list[tuple[str, dict[str, Any]]]]:
+    schema = fastavro.parse_schema(json.loads(Path(schema_file).read_text()))
+    records = 0
+
+    def decode(messages: list[Any]) -> list[tuple[str, dict[str, Any]]]:
+        nonlocal records
+        fills = []
+        for message in messages:
+            body = BytesIO(message.value)
+            body.seek(FRAME_BYTES)
+            fill: Any = fastavro.schemaless_reader(body, schema)
+            fills.append((message.key.decode(), fill))
+        if records < warm_up <= records + len(fills):
+            print("warm", flush=True)
+        records += len(fills)
+        return fills
+
+    return decode
 
 
-def nothing():
+def nothing() -> Window:
     return [0, 0, 0, 0, Decimal(0), Decimal(0), Decimal(0), Decimal(0)]
 
 
-def add(window, fill):
+def add(window: Window, fill: dict[str, Any]) -> Window:
     window[0] += 1
     window[4] += fill["quantity"]
-    window[5] += EXACT.quantize(EXACT.multiply(fill["price"], fill["quantity"]), CENT_PARTS)
+    window[5] += EXACT.quantize(EXACT.multiply(fill["price"], fill["quantity"]), MONEY)
     window[6] += fill["fees"]
     pnl = fill["realized_pnl"]
     if pnl is not None:
@@ -82,38 +90,41 @@ def add(window, fill):
     return window
 
 
-def merged(left, right):
+def merged(left: Window, right: Window) -> Window:
     return [a + b for a, b in zip(left, right, strict=True)]
 
 
-def written(kind, length):
+def written(kind: str, length: timedelta) -> Callable[[tuple[str, tuple[int, Window]]], Any]:
     length_ms = length // timedelta(milliseconds=1)
 
-    def message(keyed):
+    def message(keyed: tuple[str, tuple[int, Window]]) -> Any:
         key, (number, window) = keyed
-        text = f"{kind},{number * length_ms}," + ",".join(map(str, window))
+        text = ",".join([kind, str(number * length_ms), *map(str, window)])
         return KafkaSinkMessage(key.encode(), text.encode())
 
     return message
 
 
-flow = Dataflow("windows")
-messages = op.input("log", flow, BoundedSource(BROKERS, [os.environ["TOPIC"]], batch_size=5_000))
-fills = op.flat_map_batch("decode", messages, decode)
-clock = EventClock(lambda fill: fill["executed_at"], wait_for_system_duration=GRACE)
-results = []
-for kind, length in (("MINUTE", timedelta(minutes=1)), ("DAY", timedelta(days=1))):
-    windower = TumblingWindower(length=length, align_to=EPOCH)
-    # Sums know no order: ordered=True would hold each fill back until the watermark passes it.
-    windows = fold_window(kind, fills, clock, windower, nothing, add, merged, ordered=False)
-    results.append(op.map(f"{kind}-text", windows.down, written(kind, length)))
-output(
-    "results",
-    op.merge("both", *results),
-    brokers=BROKERS,
-    topic=os.environ["OUTPUT"],
-    add_config={"linger.ms": "100", "compression.type": "lz4"},
-)
-cli_main(flow)
-print("done", flush=True)
-signal.pause()  # whoever takes the time ends this process
+def dataflow() -> Any:
+    flow = Dataflow("windows")
+    brokers = [os.environ["KAFKA"]]
+    source = BoundedSource(brokers, [os.environ["TOPIC"]], add_config={"fetch.queue.backoff.ms": "5"}, batch_size=5_000)
+    source.ends = tuple(map(int, os.environ["ENDS"].split(",")))
+    messages = op.input("log", flow, source)
+    fills = op.flat_map_batch("decode", messages, decoder(os.environ["SCHEMA"], int(os.environ["WARM_UP"])))
+    clock = EventClock(lambda fill: fill["executed_at"], wait_for_system_duration=GRACE)
+    texts = []
+    for kind, length in (("MINUTE", timedelta(minutes=1)), ("DAY", timedelta(days=1))):
+        windower = TumblingWindower(length=length, align_to=EPOCH)
+        # Sums know no order: ordered=True would hold each fill back until the watermark passes it.
+        windows = fold_window(kind, fills, clock, windower, nothing, add, merged, ordered=False)
+        texts.append(op.map(f"{kind}-text", windows.down, written(kind, length)))
+    fast = {"linger.ms": "100", "compression.type": "lz4"}
+    output("results", op.merge("both", *texts), brokers=brokers, topic=os.environ["OUTPUT"], add_config=fast)
+    return flow
+
+
+if __name__ == "__main__":
+    cli_main(dataflow())
+    print("done", flush=True)
+    signal.pause()  # whoever takes the time ends this process
