@@ -6,7 +6,7 @@ JARS   := .sentio/kafka-jars/.complete
 ARGS   ?=
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: setup demo test chaos test-containers check format lock clean tools fuzz
+.PHONY: setup demo test chaos bench test-containers check format lock clean tools fuzz
 
 setup: $(VENV)/.installed $(VENV)/.native $(JARS)
 
@@ -54,6 +54,10 @@ test: setup
 # The proof of exactly-once for longer than `make test` runs it: three storms of a million events, each of a fresh seed.
 chaos: setup
 	SENTIO_CHAOS_EVENTS=$${SENTIO_CHAOS_EVENTS:-1000000} SENTIO_CHAOS_RUNS=$${SENTIO_CHAOS_RUNS:-3} $(BIN)/pytest tests/chaos $(ARGS)
+
+# Ours and the peers on the same data; ONLY=store is one of them, ARGS="--events 1000000" more of it.
+bench: setup
+	$(BIN)/python -m benchmarks $(if $(ONLY),--only $(ONLY)) $(ARGS)
 
 # The integration suite again, on Kafka and TimescaleDB in containers built here.
 test-containers: setup

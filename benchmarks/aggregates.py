@@ -1,0 +1,205 @@
+"""Statistics per account and symbol, by minute and by day: from a full topic until every window is where it is kept."""
+
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import polars as pl
+import psycopg
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
+
+from benchmarks import programs
+from benchmarks.goals import Goal
+from benchmarks.harness import Contestant, Measured, Unavailable
+from benchmarks.peers import installed
+from benchmarks.peers.aggregates import fills, windows
+from benchmarks.stage import PARTITIONS, Log, Stage
+from schemas.amounts import money, product
+
+NAME = "aggregates"
+TITLE = "Aggregates: windows of one minute and one day per account and symbol"
+NOTES = """"""
+GOALS = [
+    Goal("under 3 µs in all", at_most_us=3.0),
+    Goal("4x below Kafka Streams (at least once)", times=1 / 4, than="kafka streams (at least once)"),
+    Goal("4x below Kafka Streams (exactly once)", times=1 / 4, than="kafka streams (exactly once v2)"),
+    Goal("10x below Bytewax", times=1 / 10, than="bytewax"),
+    Goal("10x below Quix Streams", times=1 / 10, than="quix streams"),
+]
+
+HERE = installed.HERE / "aggregates"
+REQUIREMENTS = {"bytewax": "aggregates/requirements-bytewax.txt", "quix": "requirements-quix.txt"}
+COMPILE_S = 120
+SCHEMA = Path(__file__).parents[1] / "schemas" / "avro" / "trade_executed.avsc"
+
+JAVA = ["java", "-Xmx1g", "-XX:+UseSerialGC", "-XX:-UsePerfData", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"]
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A stream processor from the topic of trades to a topic of windows."""
+
+    who: str
+    command: Callable[[Stage], list[str]]
+    env: dict[str, str] = field(default_factory=dict)
+
+    def run(self, stage: Stage) -> Measured:
+        command = self.command(stage)
+        stage = _filled(stage)
+        with stage.fresh_log() as log, tempfile.TemporaryDirectory(dir=stage.root) as folder:
+            output = _output_topic(log)
+            env = {
+                "KAFKA": log.kafka,
+                "TOPIC": log.topic,
+                "OUTPUT": output,
+                "GROUP": f"{log.prefix}.windows",
+                "SCHEMA": str(SCHEMA),
+                "FOLDER": folder,
+                "WARM_UP": str(stage.warm_up),
+                "TOTAL": str(len(stage.trades)),
+                "ENDS": ",".join(map(str, _ends(stage))),
+            }
+            with programs.started(stage, self.who.replace(" ", "-"), command, env | self.env) as program:
+
+                def done(end: int) -> bool:
+                    return ("done" if end == len(stage.trades) else "warm") in program.log.read_text().split()
+
+                measured = programs.consume(stage, program, append=log.append, done=done)
+            found = windows.of_topic(log.kafka, output)
+        return replace(measured, output=windows.compare(self.who, found, len(stage.trades)))
+
+
+class Sentio:
+    """`sentio run aggregates`, to the table of windows."""
+
+    who = "sentio"
+
+    def run(self, stage: Stage) -> Measured:
+        stage = _filled(stage)
+        with (
+            stage.fresh_database() as dsn,
+            stage.fresh_log(house=True) as log,
+            psycopg.connect(dsn, autocommit=True) as watcher,
+        ):
+
+            def done(end: int) -> bool:
+                row = watcher.execute(
+                    "select sum(next_offset) from consumer_offsets where topic = %s and next_offset > 0", [log.topic]
+                ).fetchone()
+                assert row is not None
+                return bool(row[0] == end)
+
+            env = {"SENTIO_KAFKA": log.kafka, "SENTIO_TOPIC_PREFIX": log.prefix, "SENTIO_DATABASE": dsn}
+            env["SENTIO_PARTITIONS"] = str(PARTITIONS)
+            command = [str(Path(sys.executable).with_name("sentio")), "run", "aggregates"]
+            with programs.started(stage, self.who, command, env) as program:
+                measured = programs.consume(
+                    stage, program, append=log.append, done=done, watcher=watcher.info.backend_pid
+                )
+            found = windows.of_table(dsn)
+        return replace(measured, output=windows.compare(self.who, found, len(stage.trades)))
+
+
+class Grouping:
+    """Polars alone, over columns that are decoded and multiplied already, in one piece."""
+
+    who = "limit: polars group-by"
+
+    def run(self, stage: Stage) -> Measured:
+        total = len(_filled(stage).trades)
+        records = fills.make(total).records
+        price_quantity = zip(records["price"].to_pylist(), records["quantity"].to_pylist(), strict=True)
+        notional = pl.Series([money(product(price, quantity)) for price, quantity in price_quantity])
+        rows = pl.DataFrame(records).with_columns(notional=notional)
+        first_s, begin_s = time.process_time(), time.perf_counter()
+        found = {"MINUTE": _grouped(rows, "1m"), "DAY": _grouped(rows, "1d")}
+        cpu_s, wall_s = time.process_time() - first_s, time.perf_counter() - begin_s
+        keyed = {
+            (kind, account, symbol, windows.start(kind, at)): tuple(sums)
+            for kind, frame in found.items()
+            for account, symbol, at, *sums in frame.iter_rows()
+        }
+        return Measured(total, {"client": cpu_s}, wall_s, output=windows.compare(self.who, keyed, total))
+
+
+def _grouped(rows: pl.DataFrame, length: str) -> pl.DataFrame:
+    pnl = pl.col("realized_pnl")
+    return rows.group_by("account", "symbol", pl.col("executed_at").dt.truncate(length)).agg(
+        fills=pl.len(),
+        trades=pnl.count(),
+        wins=(pnl > 0).sum(),
+        losses=(pnl < 0).sum(),
+        volume=pl.col("quantity").sum(),
+        notional=pl.col("notional").sum(),
+        fees=pl.col("fees").sum(),
+        pnl=pnl.sum(),
+    )
+
+
+def contestants(_: Stage) -> list[Contestant]:
+    found: list[Contestant] = [
+        Sentio(),
+        Peer("kafka streams (at least once)", _kafka_streams, {"GUARANTEE": "at_least_once", "COMMIT_MS": "30000"}),
+        Peer("kafka streams (exactly once v2)", _kafka_streams, {"GUARANTEE": "exactly_once_v2", "COMMIT_MS": "1000"}),
+        Peer("bytewax", lambda _: _script("bytewax")),
+        Peer("quix streams", lambda _: _script("quix")),
+        Grouping(),
+    ]
+    return found
+
+
+def versions() -> dict[str, str]:
+    """The peers', as pinned."""
+    pinned = {
+        "kafka-streams": ("aggregates/kafka-streams-pom.xml", r"kafka-streams</artifactId>\s*<version>([^<]+)<"),
+        "bytewax": (REQUIREMENTS["bytewax"], r"bytewax.*==(\S+)"),
+        "quixstreams": (REQUIREMENTS["quix"], r"quixstreams.*==(\S+)"),
+    }
+    found = {name: re.search(pattern, (installed.HERE / file).read_text()) for name, (file, pattern) in pinned.items()}
+    return {name: match[1] if match else "?" for name, match in found.items()}
+
+
+def _kafka_streams(stage: Stage) -> list[str]:
+    jars = installed.jars("aggregates/kafka-streams-pom.xml")
+    classes = stage.root / "kafka-streams"
+    if not classes.exists():
+        sources = [str(file) for file in sorted((HERE / "kafka_streams").glob("*.java"))]
+        compiler = ["javac", "-cp", f"{jars}/*", "-d", str(classes), *sources]
+        try:
+            subprocess.run(compiler, capture_output=True, text=True, check=True, timeout=COMPILE_S)
+        except (OSError, subprocess.SubprocessError) as failure:
+            raise Unavailable(f"javac: {getattr(failure, 'stderr', None) or failure}") from failure
+    return [*JAVA, "-cp", f"{classes}:{jars}/*", "Windows"]
+
+
+def _script(peer: str) -> list[str]:
+    python = installed.python(REQUIREMENTS[peer])
+    return [str(python), str(HERE / f"{peer}_windows.py")]
+
+
+def _filled(stage: Stage) -> Stage:
+    """With the fills of this benchmark, and as many again to warm up: a JVM compiles for long while it runs."""
+    return replace(stage, warm_up=stage.events, trades=fills.make(2 * stage.events))
+
+
+def _output_topic(log: Log) -> str:
+    """Its records carry the event's time, which retention by time would remove."""
+    name = f"{log.prefix}.windows"
+    admin = AdminClient({"bootstrap.servers": log.kafka})
+    for future in admin.create_topics([NewTopic(name, PARTITIONS, 1, config={"retention.ms": "-1"})]).values():
+        future.result(30)
+    return name
+
+
+def _ends(stage: Stage) -> list[int]:
+    """Next offset of each partition once all trades are in the log."""
+    ends = [0] * PARTITIONS
+    for index in range(len(stage.trades)):
+        ends[stage.trades.partition(index, PARTITIONS)] += 1
+    return ends
