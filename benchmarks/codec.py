@@ -13,8 +13,9 @@ from benchmarks.goals import Goal
 from benchmarks.harness import Contestant, Measured
 from benchmarks.stage import Stage
 from benchmarks.trades import EVENT
-from schemas import codec
+from schemas import codec, codec_fastavro
 from schemas.columns import arrow_schema
+from schemas.layout import FRAME, MAGIC
 from schemas.registry import current
 
 NAME = "codec"
@@ -57,8 +58,10 @@ class Codec:
 
 
 def contestants(_: Stage) -> list[Contestant]:
+    python = codec_fastavro.Codec(current(EVENT), [current(EVENT)])
     found: list[Contestant] = [
         Codec("sentio", lambda values: codec.decode(EVENT, values).records, lambda rows: codec.encode(EVENT, rows)),
+        Codec("sentio without native code", lambda values: python.decode(values)[0], python.encode),
         Codec("fastavro to columns and back", _decode_to_columns, _encode_columns),
         Codec("fastavro, a dict an event", _decode_to_dicts, _encode_dicts),
     ]
@@ -70,7 +73,7 @@ def _decode_to_dicts(values: Sequence[bytes]) -> list[Any]:
     rows = []
     for value in values:
         body = BytesIO(value)
-        body.seek(codec.FRAME.size)
+        body.seek(FRAME.size)
         rows.append(fastavro.schemaless_reader(body, schema, None))
     return rows
 
@@ -78,7 +81,7 @@ def _decode_to_dicts(values: Sequence[bytes]) -> list[Any]:
 def _encode_dicts(rows: Sequence[Any]) -> list[bytes]:
     version = current(EVENT)
     schema = fastavro.parse_schema(version.schema)
-    frame = codec.FRAME.pack(codec.MAGIC, version.id)
+    frame = FRAME.pack(MAGIC, version.id)
     encoded = []
     for each in rows:
         body = BytesIO()

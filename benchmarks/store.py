@@ -17,7 +17,7 @@ from benchmarks.harness import Contestant, Measured
 from benchmarks.peers import connect, installed
 from benchmarks.stage import Log, Stage
 from benchmarks.trades import EVENT
-from schemas.codec import FRAME
+from schemas.layout import FRAME
 from schemas.registry import current
 
 NAME = "store"

@@ -21,7 +21,7 @@ from benchmarks import programs
 from benchmarks.peers import installed
 from benchmarks.stage import Log, Stage
 from benchmarks.trades import EVENT
-from schemas.codec import FRAME, MAGIC
+from schemas.layout import FRAME, MAGIC
 from schemas.registry import current
 from sentio.stack import processes
 

@@ -15,9 +15,10 @@ from typing import Any
 
 from confluent_kafka import Consumer, Message, Producer, TopicPartition
 
-from schemas.codec import FRAME, MAGIC, encode
+from schemas.codec import encode
 from schemas.columns import from_events
 from schemas.events import Event, PriceBar, SignalGenerated, TradeExecuted
+from schemas.layout import FRAME, MAGIC
 from schemas.registry import current
 from schemas.topics import Topic
 from sentio import kafka
