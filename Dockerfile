@@ -1,10 +1,11 @@
 # One image for every process of the platform; what it runs is the command, as for `sentio`.
-FROM rust:1.95-slim-trixie AS native
+FROM rust:1.95.0-slim-trixie AS native
 RUN apt-get update && apt-get install --yes --no-install-recommends python3-venv && python3 -m venv /opt/build
-COPY requirements.build.in native/Cargo.toml native/pyproject.toml /tmp/native/
+COPY requirements.lock ./
+RUN awk '/^maturin==/,/[^\\]$/' requirements.lock > maturin.lock && /opt/build/bin/pip install --require-hashes -r maturin.lock
+COPY native/Cargo.toml native/pyproject.toml /tmp/native/
 COPY native/src /tmp/native/src
-RUN grep maturin /tmp/native/requirements.build.in | xargs /opt/build/bin/pip install \
-    && cd /tmp/native && /opt/build/bin/maturin build --release --out /opt/wheels
+RUN cd /tmp/native && /opt/build/bin/maturin build --release --out /opt/wheels
 
 FROM python:3.11-slim-trixie
 

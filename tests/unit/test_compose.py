@@ -164,7 +164,8 @@ def test_kafka_keeps_what_the_topics_say_and_makes_none_by_itself() -> None:
 def test_images_are_pinned() -> None:
     for name in SERVERS:
         assert re.search(r":\d+\.\d+\.\d+(-pg17)?$", services()[name]["image"]), name
-    assert [rest for word, rest in dockerfile() if word == "FROM"] == ["python:3.11-slim-trixie"]
+    images = [rest for word, rest in dockerfile() if word == "FROM"]
+    assert images == ["rust:1.95.0-slim-trixie AS native", "python:3.11-slim-trixie"]
 
 
 def test_image_installs_with_hashes_and_runs_as_nobody_special() -> None:
@@ -182,8 +183,10 @@ def test_image_installs_with_hashes_and_runs_as_nobody_special() -> None:
 
 def test_image_is_made_of_the_packages_and_nothing_else() -> None:
     packages = {"schemas", "producers", "consumers", "gateway", "sentio"}
-    copied = {name for word, rest in dockerfile() if word == "COPY" for name in rest.split()[:-1]}
+    copies = [rest.split() for word, rest in dockerfile() if word == "COPY"]
+    copied = {name for names in copies if not names[0].startswith("--from") for name in names[:-1]}
     let_in = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
 
-    assert copied == packages | {"requirements.lock", "pyproject.toml", "README.md"}
+    native = {"native/Cargo.toml", "native/pyproject.toml", "native/src"}
+    assert copied == packages | native | {"requirements.lock", "pyproject.toml", "README.md"}
     assert let_in == copied
