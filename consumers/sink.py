@@ -3,9 +3,11 @@
 `store` and `aggregates` are built on it; so may yours: give `name`, `topics` and `write`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import ClassVar
 
+import psycopg
 from psycopg import Connection
 
 from consumers.consumer import Consumer
@@ -13,7 +15,12 @@ from consumers.ledger import Ledger
 from sentio import database, log
 from sentio.batch import Batch
 from sentio.config import ConsumerSettings
+from sentio.errors import Retryable
 from sentio.kafka import Place
+
+# A database that is slow, or where another session holds a lock, must not keep the loop from polling for as long as
+# Kafka allows (max.poll.interval.ms, 300 s): beyond that the partitions go to a member that waits for the same lock.
+STATEMENT_TIMEOUT_S = 100.0
 
 
 class DatabaseConsumer(Consumer):
@@ -40,24 +47,41 @@ class DatabaseConsumer(Consumer):
         if self._connection is None or self._connection.closed:
             # A process frozen inside a transaction must lose it before the group gives its partitions away.
             idle_s = self._settings.session_timeout_ms / 1000 * 0.6
-            self._connection = database.connect(self._settings.database, name=self.name, idle_in_transaction_s=idle_s)
+            self._connection = database.connect(
+                self._settings.database,
+                name=self.name,
+                idle_in_transaction_s=idle_s,
+                statement_timeout_s=STATEMENT_TIMEOUT_S,
+            )
             log.get().info("database connected", server=self._connection.info.parameter_status("server_version"))
         return self._connection
 
     def assigned(self, topic_ids: Mapping[Place, str]) -> Mapping[Place, int]:
-        with database.outages_are_retryable(), self.connection().transaction():
-            return self._ledger.claim(self.connection(), topic_ids)
+        with self.transaction() as connection:
+            return self._ledger.claim(connection, topic_ids)
 
     def revoked(self, places: Sequence[Place]) -> None:
         self._ledger.release(places)
 
     def process(self, batch: Batch) -> None:
-        connection = self.connection()
-        with database.outages_are_retryable(), connection.transaction():
+        with self.transaction() as connection:
             fresh = self._ledger.fresh(connection, batch)
             if len(fresh.batch):
                 self.write(connection, fresh.batch)
             self._ledger.advance(connection, fresh)
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """A transaction on the consumer's connection; what may pass by itself is raised as `Retryable`."""
+        connection = self.connection()
+        try:
+            with database.outages_are_retryable(), connection.transaction():
+                yield connection
+        except Retryable as failure:
+            if isinstance(failure.__cause__, psycopg.errors.ReadOnlySqlTransaction):
+                # A primary that became a standby stays one: the address may lead to another server by now.
+                connection.close()
+            raise
 
     def close(self) -> None:
         if self._connection is not None:

@@ -14,6 +14,8 @@ from sentio import log
 from sentio.errors import Fatal, Retryable
 
 CONNECT_TIMEOUT_S = 5
+# A server that vanished without a word (power, a cut cable) is noticed within half a minute, not after TCP's hours.
+_DEAD_NETWORK = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 25_000}
 MIGRATION_LOCK = 0x53454E54  # "SENT": one migrating process at a time, the others wait
 
 OUTAGES = (
@@ -22,22 +24,32 @@ OUTAGES = (
     psycopg.errors.ReadOnlySqlTransaction,
     # We were frozen inside a transaction, and woke up.
     psycopg.errors.IdleInTransactionSessionTimeout,
+    psycopg.errors.TransactionTimeout,
 )
 
 _MIGRATION = re.compile(r"^(\d{4})_[a-z0-9_]+\.sql$")
 
 
-def connect(database: SecretStr, *, name: str, idle_in_transaction_s: float = 30.0) -> Connection:
+def connect(
+    database: SecretStr, *, name: str, idle_in_transaction_s: float = 30.0, statement_timeout_s: float = 0.0
+) -> Connection:
     """A connection in which a process that froze inside a transaction cannot hold its rows.
 
-    ``idle_in_transaction_s`` must be below the session timeout of the consumer group. Raises `Retryable`.
+    ``idle_in_transaction_s`` must be below the session timeout of the consumer group. A statement that takes longer
+    than ``statement_timeout_s`` (0: any time) fails, as an outage does. Raises `Retryable`.
     """
+    limits_ms = {
+        "idle_in_transaction_session_timeout": int(idle_in_transaction_s * 1000),
+        "statement_timeout": int(statement_timeout_s * 1000),
+    }
+    options = [f"-c {setting}={limit}" for setting, limit in limits_ms.items()]
     try:
         return psycopg.connect(
             database.get_secret_value(),
             application_name=name,
             connect_timeout=CONNECT_TIMEOUT_S,
-            options=f"-c idle_in_transaction_session_timeout={int(idle_in_transaction_s * 1000)} -c timezone=UTC",
+            options=" ".join([*options, "-c timezone=UTC"]),
+            **_DEAD_NETWORK,
         )
     except psycopg.OperationalError as failure:
         raise Retryable(f"database: {first_line(failure)}") from failure

@@ -56,6 +56,11 @@ def reader(bootstrap: str, *, name: str = "sentio-reader") -> dict[str, Any]:
         # two thirds of the throughput.
         "fetch.queue.backoff.ms": 5,
         "fetch.wait.max.ms": 50,
+        # What librdkafka reads ahead, in all: enough for batches of 20,000 to come together, and the bound on its
+        # memory while a sink is down (plus one answer of each broker under way).
+        "queued.min.messages": 100_000,
+        "queued.max.messages.kbytes": 64 * 1024,
+        "fetch.max.bytes": 16 * 1024 * 1024,
     }
 
 

@@ -11,7 +11,6 @@ from consumers.sink import DatabaseConsumer
 from consumers.store import tables
 from consumers.store.append import append
 from schemas.topics import stored_topics
-from sentio import database
 from sentio.batch import Batch
 from sentio.config import ConsumerSettings
 
@@ -29,8 +28,8 @@ class Store(DatabaseConsumer):
 
     def open(self) -> None:
         super().open()
-        with database.outages_are_retryable(), self.connection().transaction():
-            tables.check(self.connection(), stored_topics())
+        with self.transaction() as connection:
+            tables.check(connection, stored_topics())
 
     def write(self, connection: Connection, batch: Batch) -> None:
         self._make_partitions(connection, batch)

@@ -1,5 +1,6 @@
 """`sentio run NAME`: one process of the platform, until SIGTERM."""
 
+import gc
 import importlib
 import sys
 import threading
@@ -57,6 +58,10 @@ def _consume(where: str) -> None:
             live=lambda: time.monotonic() - group.turned_s < STALLED_S,
             ready=lambda: group.ready,
         )
+    # A batch is tens of thousands of messages, none of which refers to another: looking for cycles among them, as
+    # Python does every few hundred objects, costs a quarter of the loop's time and finds none.
+    gc.freeze()
+    gc.set_threshold(200_000)
     group.run()
 
 
