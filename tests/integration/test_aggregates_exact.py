@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import psycopg
@@ -19,7 +20,7 @@ from sentio.errors import Retryable
 from sentio.testing.servers import fresh_database
 from tests.histories import PARTITIONS, PERFORMANCE, PREFIX, TRADES, Log, Silent, batch_of, logs
 from tests.naive import Numbered, Window, statistics
-from tests.samples import minute
+from tests.samples import minute, trade
 
 KEY = ("account", "strategy", "symbol", "kind", "start_at")
 
@@ -114,3 +115,14 @@ def test_a_fall_below_zero_is_measured_by_the_peak_of_its_own_moment(aggregates:
     found = in_tables(aggregates.connection())
     assert found == statistics(events)
     assert found["paper", "*", "*", "WEEK", datetime(2025, 10, 6, 4, 0, tzinfo=UTC)]["max_drawdown"] == 501
+
+
+def test_a_quotient_just_beyond_a_half_is_not_taken_for_one(aggregates: Interrupted) -> None:
+    """These are to each other as 0.66666666665000000000000050: to the even neighbour below if one looks too briefly."""
+    pnls = ("66666666.665002", "-100000000.000003")
+    events = [Numbered(trade(0, pnl=pnl), "engine@1", number) for number, pnl in enumerate(pnls)]
+    begin_anew(aggregates)
+    process(aggregates, batch_of(TRADES, {0: (0, events)}), how="once")
+    found = in_tables(aggregates.connection())
+    assert found == statistics(events)
+    assert {figures["profit_factor"] for figures in found.values()} == {Decimal("0.6666666667")}
