@@ -6,7 +6,6 @@ from decimal import Decimal
 from typing import Any
 
 import psycopg
-import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,37 +13,16 @@ from psycopg.rows import dict_row
 
 from consumers.aggregates.aggregates import Aggregates
 from consumers.consumer import Fenced
-from producers.publisher import EventPublisher
-from schemas.columns import from_events
-from schemas.events import Event, PerformanceMinute
-from schemas.topics import Topic, topic_of_event
-from sentio.batch import Batch, Range
+from schemas.topics import topic_of_event
+from sentio.batch import Batch
 from sentio.config import ConsumerSettings, load
 from sentio.errors import Retryable
 from sentio.testing.servers import fresh_database
+from tests.histories import PARTITIONS, PERFORMANCE, PREFIX, TRADES, Log, Silent, batch_of, logs
 from tests.naive import Numbered, Window, statistics
-from tests.samples import trade
+from tests.samples import minute, trade
 
-PARTITIONS = 2
-PREFIX = "t"
-TRADES, PERFORMANCE = topic_of_event("TradeExecuted"), topic_of_event("PerformanceMinute")
 KEY = ("account", "strategy", "symbol", "kind", "start_at")
-
-Log = dict[tuple[str, int], list[Numbered]]
-"""Records of each (event type, partition), in the order of their offsets."""
-
-
-class Silent(EventPublisher):
-    """Announces to nobody."""
-
-    def __init__(self) -> None:
-        pass
-
-    def publish(self, event: Event) -> None:
-        pass
-
-    def close(self, timeout_s: float = 0) -> Any:
-        pass
 
 
 class Interrupted(Aggregates):
@@ -57,72 +35,6 @@ class Interrupted(Aggregates):
         if self.fails:
             self.fails = False
             raise Retryable("cut off before the commit")
-
-
-# Both changes of daylight saving time; a month, a year and a week ending; and the minutes around New York's midnight.
-NEAR = (
-    datetime(2025, 3, 9, 6, 58, tzinfo=UTC),
-    datetime(2025, 3, 10, 3, 58, tzinfo=UTC),
-    datetime(2025, 11, 1, 3, 58, tzinfo=UTC),
-    datetime(2025, 11, 2, 5, 58, tzinfo=UTC),
-    datetime(2025, 11, 2, 6, 58, tzinfo=UTC),
-    datetime(2025, 11, 3, 4, 58, tzinfo=UTC),
-    datetime(2026, 1, 1, 4, 58, tzinfo=UTC),
-    datetime(2025, 10, 31, 15, 0, tzinfo=UTC),
-)
-times = st.builds(
-    lambda near, minutes, micros: near + timedelta(minutes=minutes, microseconds=micros),
-    st.sampled_from(NEAR),
-    st.integers(0, 3),
-    st.sampled_from([0, 0, 1, 30_000_000, 59_999_999]),
-)
-amounts = st.one_of(
-    st.sampled_from([Decimal(text) for text in ("0", "1", "-1", "2.5", "-2.5", "0.000001")]),
-    st.integers(-(10**21) + 1, 10**21 - 1).map(lambda n: Decimal(n).scaleb(-6)),
-)
-trades = st.builds(
-    lambda at, pnl, price, quantity, fees, level: trade(
-        executed_at=at, realized_pnl=pnl, price=price, quantity=quantity, fees=fees,
-        symbol=level[0], strategy=level[1], account=level[2],
-    ),
-    times,
-    st.one_of(st.none(), amounts),
-    st.integers(1, 10**13).map(lambda n: Decimal(n).scaleb(-10)),
-    st.integers(1, 10**13).map(lambda n: Decimal(n).scaleb(-8)),
-    amounts,
-    st.sampled_from([("TQQQ", "rotation", "paper"), ("SQQQ", "rotation", "paper"), ("TQQQ", "other", "paper"), ("TQQQ", "rotation", "live")]),
-)  # fmt: skip
-equities = st.one_of(
-    st.sampled_from([Decimal(text) for text in ("100000", "100000", "90000", "110000", "0", "-1", "0.000001")]),
-    st.integers(-(10**9), 10**21).map(lambda n: Decimal(n).scaleb(-6)),
-)
-minutes = st.builds(
-    lambda at, equity, account: PerformanceMinute(
-        account=account, equity=equity, day_return=Decimal(0), open_positions=0, realized_pnl=Decimal(0),
-        unrealized_pnl=Decimal(0), minute_at=at,
-    ),
-    times,
-    equities,
-    st.sampled_from(["paper", "paper", "live"]),
-)  # fmt: skip
-PRODUCERS = ("engine@b", "engine@B", "moteur@é")
-
-
-@st.composite
-def logs(draw: st.DrawFn) -> Log:
-    """Events of several publishers, each numbered in send order, and repeats anywhere behind their first record."""
-    log: Log = {(topic.event, partition): [] for topic in (TRADES, PERFORMANCE) for partition in range(PARTITIONS)}
-    sent = dict.fromkeys(PRODUCERS, 0)
-    for event in draw(st.lists(st.one_of(trades, minutes), min_size=1, max_size=20)):
-        producer = draw(st.sampled_from(PRODUCERS))
-        partition = draw(st.integers(0, PARTITIONS - 1))
-        log[type(event).__name__, partition].append(Numbered(event, producer, sent[producer]))
-        sent[producer] += 1
-    for records in log.values():
-        for _ in range(draw(st.integers(0, 3)) if records else 0):
-            first = draw(st.integers(0, len(records) - 1))
-            records.insert(draw(st.integers(first + 1, len(records))), records[first])
-    return log
 
 
 @pytest.fixture(scope="module")
@@ -139,30 +51,6 @@ def begin_anew(consumer: Interrupted) -> None:
         consumer.connection().execute("truncate windows, consumer_offsets, consumer_marks")
     names = [topic.full_name(PREFIX) for topic in (TRADES, PERFORMANCE)]
     consumer.assigned({(name, partition): "id" for name in names for partition in range(PARTITIONS)})
-
-
-def batch_of(topic: Topic, parts: dict[int, tuple[int, Sequence[Numbered]]]) -> Batch:
-    """What one poll gives: from each partition the records from an offset on."""
-    records = [
-        (partition, offset, each)
-        for partition, (first, part) in parts.items()
-        for offset, each in enumerate(part, start=first)
-    ]
-    events = [each.event for _, _, each in records]
-    columns = from_events(
-        events,
-        event_id=[f"{each.producer[-1]}{each.sequence:015}".encode()[:16] for _, _, each in records],
-        producer=[each.producer for _, _, each in records],
-        sequence=[each.sequence for _, _, each in records],
-    )
-    return Batch(
-        topic,
-        columns,
-        pa.array([partition for partition, _, _ in records], pa.int32()),
-        pa.array([offset for _, offset, _ in records], pa.int64()),
-        pa.array([0] * len(records), pa.int64()),
-        {partition: Range(first, first + len(part)) for partition, (first, part) in parts.items()},
-    )
 
 
 def deliver(consumer: Interrupted, log: Log, data: st.DataObject) -> None:
@@ -215,3 +103,26 @@ def test_any_cut_and_any_order_of_the_log_gives_the_same_statistics(
     assert found.keys() == expected.keys()
     for window, figures in expected.items():
         assert found[window] == figures, window
+
+
+def test_a_fall_below_zero_is_measured_by_the_peak_of_its_own_moment(aggregates: Interrupted) -> None:
+    """Only then the peak of the days before, with the day's lowest close, would give more than there was."""
+    first, second = datetime(2025, 10, 6, 14, 0, tzinfo=UTC), datetime(2025, 10, 7, 14, 0, tzinfo=UTC)
+    closes = [(first, "1"), (second, "2"), (second + timedelta(minutes=1), "-1000")]
+    events = [Numbered(minute(0, equity, minute_at=at), "engine@1", n) for n, (at, equity) in enumerate(closes)]
+    begin_anew(aggregates)
+    process(aggregates, batch_of(PERFORMANCE, {0: (0, events)}), how="once")
+    found = in_tables(aggregates.connection())
+    assert found == statistics(events)
+    assert found["paper", "*", "*", "WEEK", datetime(2025, 10, 6, 4, 0, tzinfo=UTC)]["max_drawdown"] == 501
+
+
+def test_a_quotient_just_beyond_a_half_is_not_taken_for_one(aggregates: Interrupted) -> None:
+    """These are to each other as 0.66666666665000000000000050: to the even neighbour below if one looks too briefly."""
+    pnls = ("66666666.665002", "-100000000.000003")
+    events = [Numbered(trade(0, pnl=pnl), "engine@1", number) for number, pnl in enumerate(pnls)]
+    begin_anew(aggregates)
+    process(aggregates, batch_of(TRADES, {0: (0, events)}), how="once")
+    found = in_tables(aggregates.connection())
+    assert found == statistics(events)
+    assert {figures["profit_factor"] for figures in found.values()} == {Decimal("0.6666666667")}
