@@ -25,7 +25,10 @@ from schemas.topics import topic_of_event
 from sentio import log
 from sentio.config import PublisherSettings
 
-IDLE_S = 0.005
+PACE_S = 0.005
+"""Between two batches, while no more than the smallest waits: an event costs least in a large batch."""
+
+FLUSH_S = 0.005
 
 # Events that the publisher's thread takes in one go. The caller may wait as long as one takes, for Python runs one
 # thread at a time, so it is small until more waits than that keeps up with.
@@ -130,7 +133,7 @@ class EventPublisher:
         """Wait until everything is acknowledged or the time is over; returns how many still wait."""
         deadline = time.monotonic() + timeout_s
         while (waiting := self.counters().waiting) and time.monotonic() < deadline:
-            self._closing.wait(IDLE_S)
+            self._closing.wait(FLUSH_S)
             if self._closing.is_set() or self._failure:
                 break
         return waiting
@@ -185,7 +188,6 @@ class EventPublisher:
             )
 
     def _work(self) -> None:
-        sent = 0
         while True:
             closing = self._closing.is_set()
             batch = self._take()
@@ -194,7 +196,9 @@ class EventPublisher:
             self._in_hand = []
             if closing and not batch:
                 return
-            sent = self._sender.turn(0 if batch or sent else IDLE_S)
+            sent = self._sender.turn()
+            if not sent and len(self._queue) < SMALLEST_BATCH:
+                self._closing.wait(PACE_S)
 
     def _take(self) -> list[Queued]:
         waiting = len(self._queue)

@@ -157,9 +157,9 @@ class KafkaSender:
         """Count records that never came to be."""
         self._failed += count
 
-    def turn(self, timeout_s: float) -> int:
-        """Serve what librdkafka has to tell for up to ``timeout_s``, then send on what waits; returns how many went."""
-        self._producer.poll(timeout_s)
+    def turn(self) -> int:
+        """Hear what librdkafka has to tell, then send on what waits; returns how many went."""
+        self._producer.poll(0)
         under_way = self._count()
         if self._rebuild_at_s is not None:
             if not under_way and time.monotonic() >= self._rebuild_at_s:

@@ -56,7 +56,7 @@ def spool(tmp_path: Path) -> Iterator[Spool]:
 
 def turning(sender: KafkaSender, condition: Callable[[], bool]) -> Callable[[], bool]:
     def turned() -> bool:
-        sender.turn(0)
+        sender.turn()
         return condition()
 
     return turned
@@ -119,7 +119,7 @@ def test_records_that_come_back_go_out_again_in_order_and_before_those_behind_th
     sender.send(parcel(*range(10)))
     sender.send(parcel(*range(10, 20)))
     give_back(sender)
-    sender.turn(0)
+    sender.turn()
     sender.send(parcel(*range(20, 30)))
     broker.up()
     until(turning(sender, lambda: sender.counts().acknowledged == 30))
@@ -188,7 +188,7 @@ class Course:
         self.refused += 1
 
     def turn(self) -> None:
-        self.sender.turn(0)
+        self.sender.turn()
 
     def down(self) -> None:
         self.broker.down()
@@ -208,7 +208,7 @@ class Course:
     def end(self) -> None:
         self.up()
         for _ in range(1_000):
-            self.sender.turn(0)
+            self.sender.turn()
             if self.spool.empty and not self.sender._held and not len(self.sender._producer):
                 break
         self.stop()
