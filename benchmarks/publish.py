@@ -15,6 +15,7 @@ from benchmarks.peers import installed
 from benchmarks.stage import PARTITIONS, Log, Stage
 from benchmarks.trades import EVENT
 from schemas import codec
+from schemas.layout import FRAME, MAGIC
 from schemas.registry import current
 from sentio import kafka
 
@@ -26,11 +27,11 @@ GOALS = [
     Goal("caller under 5 µs", at_most_us=5.0, part="caller"),
     Goal("10x below the peer (AvroSerializer)", times=1 / 10, than=SERIALIZER),
 ]
-NOTES = """As fast as it goes, until all is acknowledged: idempotent, lz4, `acks=all`, `linger.ms=5`. The total is the whole
-process: `caller` is the thread that has the event (all of the encoding with the peers), `thread` is every other
-one, those of librdkafka too. Ours gets typed events and gives each its id and sequence; the peers get dicts that
-have them. The peer's registry is the one in memory that confluent-kafka has for tests, asked once. The limit sends
-bytes that are ready."""
+NOTES = """As fast as it goes, until all is acknowledged: idempotent, lz4, `acks=all`, `linger.ms=5`. The total is the
+whole process: `caller` is the thread that has the event (all of the encoding with the peers), `thread` is every other
+one, those of librdkafka too. Ours gets typed events and gives each its id and sequence; the peers get dicts that have
+them. The peer's registry is the one in memory that confluent-kafka has for tests, asked once. The limit sends bytes
+that are ready."""
 
 DISTINCT = 5_000
 LIMIT_S = 120.0
@@ -82,6 +83,11 @@ def contestants(_: Stage) -> list[Contestant]:
     ]
 
 
+def versions() -> dict[str, str]:
+    """Of the peers."""
+    return installed.pinned("requirements-avro-serializer.txt")
+
+
 def count(log: Log) -> int:
     """Records in the topic."""
     return sum(end - first for first, end in _spans(log).values())
@@ -90,7 +96,7 @@ def count(log: Log) -> int:
 def contents(log: Log) -> list[tuple[Any, ...]]:
     """By symbol: how many trades the topic holds, and exact sums of their numbers."""
     found: dict[str, list[Any]] = {}
-    frame = codec.FRAME.pack(codec.MAGIC, current(EVENT).id)
+    frame = FRAME.pack(MAGIC, current(EVENT).id)
     for messages in kafka.read(log.kafka, _spans(log)):
         # Every registry gives ids of its own; the schema is the same.
         values = [frame + (message.value() or b"")[len(frame) :] for message in messages]

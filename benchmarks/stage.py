@@ -28,7 +28,7 @@ PARTITIONS = 4
 PREFIX = "bench"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Stage:
     """Running servers, and the trades of this run: ``warm_up`` of them before the clock starts, then ``events``."""
 
