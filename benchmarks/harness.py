@@ -3,6 +3,7 @@
 What runs is in the benchmark modules (NAME, GOALS, NOTES, contestants), what it runs on in `stage`.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -99,6 +100,11 @@ def check_equal(outputs: dict[str, object]) -> None:
             raise Differs(f"not the same work: {first[0]} gave {_short(first[1])}, {who} gave {_short(output)}")
 
 
+def without_places(text: str) -> str:
+    """What is said in public of a failure: one line without addresses and paths of this machine."""
+    return re.sub(r"(?<![\w.])/\S*/", "", re.sub(r"\w+://\S+", "...", " ".join(text.split())))
+
+
 def _round(contestants: Sequence[Contestant], stage: Stage, out: dict[str, str]) -> dict[str, Measured]:
     done: dict[str, Measured] = {}
     for each in contestants:
@@ -107,8 +113,8 @@ def _round(contestants: Sequence[Contestant], stage: Stage, out: dict[str, str])
         try:
             done[each.who] = each.run(stage)
         except Unavailable as failure:
-            out[each.who] = str(failure)
-            stage.say(f"  {each.who}: {failure}")
+            out[each.who] = without_places(str(failure))
+            stage.say(f"  {each.who}: {out[each.who]}")
         else:
             stage.say(f"  {each.who}: {row(each.who, [done[each.who]]).cpu_us_per_event} µs")
     if outputs := {who: measured.output for who, measured in done.items() if measured.output is not None}:

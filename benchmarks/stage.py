@@ -28,7 +28,7 @@ PARTITIONS = 4
 PREFIX = "bench"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Stage:
     """Running servers, and the trades of this run: ``warm_up`` of them before the clock starts, then ``events``."""
 
@@ -83,7 +83,7 @@ class Stage:
     def fresh_log(self, *, house: bool = False) -> Iterator["Log"]:
         """An empty topic for trades under a prefix that nobody has; ``house``: all topics of the platform too."""
         log = Log(self.kafka, f"{PREFIX}{uuid.uuid4().hex[:7]}", self.trades)
-        admin = AdminClient({"bootstrap.servers": self.kafka})
+        admin = AdminClient(kafka.client(self.kafka))
         if house:
             settings = Settings(kafka=self.kafka, topic_prefix=log.prefix, partitions=PARTITIONS)
             topics.apply(settings, topics.plan(settings))

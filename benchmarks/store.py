@@ -32,11 +32,11 @@ GOALS = [
     Goal("12x below Quix Streams", times=1 / 12, than=QUIX),
 ]
 NOTES = """One topic of trades in 4 partitions into one table with a primary key (time, UUIDv7) and an index on
-(symbol, time), until all rows are stored. `sentio` is the process `sentio run store` with its default settings, exactly
-once: offsets and marks against repeats move in the transaction of the rows. The others are at least once, with inserts
-rather than upserts, which is the faster of what they offer. COPY is the binary format, encoded before, 20,000 rows a
-transaction; it reads no log. Debezium reads Avro with Apicurio's converter and registry, 5,000 rows a batch; Quix
-Streams reads bare Avro and commits every 20,000 rows."""
+(symbol, time), until all rows are stored. `sentio` is the process `sentio run store` with its default settings,
+exactly once: offsets and marks against repeats move in the transaction of the rows. The others are at least once,
+with inserts rather than upserts, which is the faster of what they offer. COPY is the binary format, encoded before,
+20,000 rows a transaction; it reads no log. Debezium reads Avro with Apicurio's converter and registry, 5,000 rows a
+batch; Quix Streams reads bare Avro and commits every 20,000 rows."""
 
 ROWS = 20_000
 
@@ -60,20 +60,23 @@ class Sink:
 
 
 class Debezium:
-    """Has a registry beside it, and ids of that in its values."""
+    """Has a registry beside it, and the id of that one in its values."""
 
     who = DEBEZIUM
 
+    def __init__(self) -> None:
+        self._values: dict[tuple[Stage, int], list[bytes]] = {}
+
     def run(self, stage: Stage) -> Measured:
         with connect.registry(stage) as (address, schema_id):
-            return run_sink(
-                Sink(
-                    DEBEZIUM,
-                    lambda stage, log, dsn: (connect.command(stage, log, dsn, address), {}),
-                    values=lambda stage: connect.values(stage, schema_id),
-                ),
-                stage,
+            if (stage, schema_id) not in self._values:
+                self._values[stage, schema_id] = connect.values(stage, schema_id)
+            sink = Sink(
+                DEBEZIUM,
+                lambda stage, log, dsn: (connect.command(stage, log, dsn, address), {}),
+                values=lambda stage: self._values[stage, schema_id],
             )
+            return run_sink(sink, stage)
 
 
 def run_sink(sink: Sink, stage: Stage) -> Measured:
@@ -99,8 +102,13 @@ class Copy:
 
     who = COPY
 
+    def __init__(self) -> None:
+        self._encoded: dict[Stage, list[bytes]] = {}
+
     def run(self, stage: Stage) -> Measured:
-        first, *chunks = _encoded(stage)
+        if stage not in self._encoded:
+            self._encoded[stage] = encoded(stage)
+        first, *chunks = self._encoded[stage]
         with stage.fresh_database() as dsn, tables.watched(dsn, stage.trades) as table:
             with psycopg.connect(dsn) as connection:
                 _copy(connection, first)
@@ -108,6 +116,7 @@ class Copy:
                 for chunk in chunks:
                     _copy(connection, chunk)
                 cpu_s, wall_s = watch.stop()
+            del cpu_s["broker"]  # has no part in it
             return Measured(stage.events, cpu_s, wall_s, output=table.contents())
 
 
@@ -123,6 +132,11 @@ def contestants(_: Stage) -> list[Contestant]:
             values=lambda stage: [value[FRAME.size :] for value in stage.trades.values],
         ),
     ]
+
+
+def versions() -> dict[str, str]:
+    """Of the peers."""
+    return installed.pinned("requirements-quix.txt") | installed.pinned("connect-pom.xml")
 
 
 def _ours(stage: Stage, log: Log, dsn: str) -> tuple[Sequence[str], Mapping[str, str]]:
@@ -151,22 +165,15 @@ def _copy(connection: psycopg.Connection, chunk: bytes) -> None:
         stream.write(chunk)
 
 
-_ENCODED: dict[bool, list[bytes]] = {}
-
-
-def _encoded(stage: Stage) -> list[bytes]:
+def encoded(stage: Stage) -> list[bytes]:
     """Binary COPY of the warm-up's rows, then of the others in chunks: as the database itself writes them."""
-    if stage.rehearsal not in _ENCODED:
-        names = tables.COLUMNS.split(", ")
-        with stage.fresh_database() as dsn, psycopg.connect(dsn) as connection, connection.cursor() as cursor:
-            with cursor.copy(f"copy trades ({tables.COLUMNS}) from stdin") as copy:
-                for row in stage.trades.records.to_pylist():
-                    copy.write_row([UUID(bytes=row[name]) if name == "event_id" else row[name] for name in names])
-            ends = [stage.warm_up, *range(stage.warm_up + ROWS, len(stage.trades), ROWS), len(stage.trades)]
-            _ENCODED[stage.rehearsal] = [
-                _rows_of(cursor, first, end) for first, end in zip([0, *ends], ends, strict=False)
-            ]
-    return _ENCODED[stage.rehearsal]
+    names = tables.COLUMNS.split(", ")
+    ends = [stage.warm_up, *range(stage.warm_up + ROWS, len(stage.trades), ROWS), len(stage.trades)]
+    with stage.fresh_database() as dsn, psycopg.connect(dsn) as connection, connection.cursor() as cursor:
+        with cursor.copy(f"copy trades ({tables.COLUMNS}) from stdin") as copy:
+            for row in stage.trades.records.to_pylist():
+                copy.write_row([UUID(bytes=row[name]) if name == "event_id" else row[name] for name in names])
+        return [_rows_of(cursor, first, end) for first, end in zip([0, *ends], ends, strict=False)]
 
 
 def _rows_of(cursor: psycopg.Cursor[Any], first: int, end: int) -> bytes:

@@ -4,6 +4,7 @@ Never in our own lock, and from the indexes that pip and Maven know on this mach
 """
 
 import hashlib
+import re
 import shutil
 import subprocess
 import sys
@@ -39,6 +40,14 @@ def jars(pom: str) -> Path:
         _do([*maven, f"-DoutputDirectory={folder}", "-DincludeScope=runtime"], pom)
         _mark(folder, wanted)
     return folder
+
+
+def pinned(file: str) -> dict[str, str]:
+    """Names and versions in a requirements file or a pom."""
+    text = (HERE / file).read_text()
+    found = re.findall(r"^([\w-]+)(?:\[[^]]*\])?==(\S+)$", text, re.MULTILINE)
+    found += re.findall(r"<artifactId>([^<]+)</artifactId>\s*<version>([^<]+)</version>", text)
+    return {name: version for name, version in found if version != "1"}  # a pom's own
 
 
 def _do(command: Sequence[str], what: str) -> None:
