@@ -25,22 +25,24 @@ from schemas.amounts import money, product
 
 NAME = "aggregates"
 TITLE = "Aggregates: windows of one minute and one day per account and symbol"
-NOTES = """One topic of fills in 4 partitions: orders of 3 accounts in 12 symbols over 15 trading days, each filled in 1
-to 20 parts within seconds, one order in a hundred reported up to six hours late. The key is account and symbol, so that
-nobody has to move records between partitions first. Per account and symbol, windows of one minute and of one day:
-fills, round trips, wins, losses, volume, notional, fees and realized P&L. Every window of every contestant is compared
-with a plain computation in decimals, in every round; all are exact. As many fills as are timed come before, to warm up.
+NOTES = """One topic of fills in 4 partitions: orders of 3 accounts in 12 symbols over 15 trading days, each filled in
+1 to 20 parts within seconds, one order in a hundred reported up to six hours late. The key is account and symbol, so
+that nobody has to move records between partitions first. Per account and symbol, windows of one minute and of one
+day: fills, round trips, wins, losses, volume, notional, fees and realized P&L. Every window of every contestant is
+compared with a plain computation in decimals, in every round; all are exact. As many fills as are timed come before,
+to warm up.
 
 `sentio` is the process `sentio run aggregates`, exactly once into PostgreSQL, and does more: weeks and months, each
-strategy and each account beside the symbols, profit and loss apart, and late events without limit. The others keep what
-was asked for, write it to a topic, take events up to two days late, and count days by UTC, which for the regular session
-is New York's day; their brokers' part holds changelogs and results. Kafka Streams: `BigDecimal`, one thread, RocksDB, a
-cache of 256 MB, lz4, a commit every 30 s (at least once) or every second (exactly once v2); its JVM's compiler threads
-are apart and not in the total, since a process that runs for hours compiles no more. Bytewax: `Decimal`, its state only
-in memory, without recovery, results when a window closes: it has no guarantee at all in this setting, which is its
-fastest. Quix Streams: at least once, RocksDB and changelogs, a commit every 5 s, results when a window closes; its
-state is JSON, so that amounts are whole numbers of their last decimal place, exact as well. The limit is Polars' group-by
-in one piece over columns in memory, notional included, and both windows: no log, no decoding, nothing kept."""
+strategy and each account beside the symbols, profit and loss apart, and late events without limit. The others keep
+what was asked for, write it to a topic, take events up to two days late, and count days by UTC, which for the regular
+session is New York's day; their brokers' part holds changelogs and results. Kafka Streams: `BigDecimal`, one thread,
+RocksDB, a cache of 256 MB, lz4, a commit every 30 s (at least once) or every second (exactly once v2); its JVM's
+compiler threads are apart and not in the total, since a process that runs for hours compiles no more. Bytewax:
+`Decimal`, its state only in memory, without recovery, results when a window closes: it has no guarantee at all in
+this setting, which is its fastest. Quix Streams: at least once, RocksDB and changelogs, a commit every 5 s, results
+when a window closes; its state is JSON, so that amounts are whole numbers of their last decimal place, exact as well.
+The limit is Polars' group-by in one piece over columns in memory, notional included, and both windows: no log, no
+decoding, nothing kept."""
 GOALS = [
     Goal("under 3 µs in all", at_most_us=3.0),
     Goal("4x below Kafka Streams (at least once)", times=1 / 4, than="kafka streams (at least once)"),
