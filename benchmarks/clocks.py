@@ -26,6 +26,13 @@ def tree(pid: int, *, without: int | None = None) -> Clock:
     return lambda: sum(_total_s(each) for each in _descendants(pid) if each != without)
 
 
+def compilers(pid: int) -> float:
+    """A JVM's compiling threads, C1 and C2, so far; those that have ended are not in it."""
+    stats = [(entry / "stat").read_text() for entry in Path(f"/proc/{pid}/task").iterdir()]
+    compiling = [stat.rpartition(")")[2].split() for stat in stats if " CompilerThre" in stat]
+    return sum(int(fields[11]) + int(fields[12]) for fields in compiling) / TICKS_PER_S
+
+
 @dataclass
 class Watch:
     """Processor time by part, and wall time, between `start` and `stop`."""

@@ -8,6 +8,7 @@ from rich.table import Table
 
 from benchmarks import results
 from benchmarks.goals import Goal
+from benchmarks.harness import APART
 
 PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
 
@@ -88,9 +89,9 @@ def section(benchmark: Described, result: Mapping[str, Any]) -> str:
 
 
 def _parts(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Every part that any row has, the broker's last."""
+    """Every part that any row has, those apart last."""
     named = dict.fromkeys(part for row in rows for part in row.get("parts") or ())
-    return sorted(named, key=lambda part: part == "broker")
+    return sorted(named, key=lambda part: part in APART)
 
 
 def _cells(row: Mapping[str, Any], parts: Sequence[str]) -> list[str]:

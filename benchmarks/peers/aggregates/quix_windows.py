@@ -34,7 +34,7 @@ class Fills(Deserializer):  # type: ignore[misc] # not installed where types are
         super().__init__()
         self._schema = fastavro.parse_schema(_plain(json.loads(Path(schema_file).read_text())))
 
-    def __call__(self, value: bytes, _: Any) -> Fill:
+    def __call__(self, value: bytes, ctx: Any) -> Fill:  # noqa: ARG002 - given by name
         body = BytesIO(value)
         body.seek(FRAME_BYTES)
         fill: Any = fastavro.schemaless_reader(body, self._schema)
