@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 
@@ -14,8 +15,6 @@ from sentio import log
 from sentio.errors import Fatal, Retryable
 
 CONNECT_TIMEOUT_S = 5
-# A server that vanished without a word (power, a cut cable) is noticed within half a minute, not after TCP's hours.
-_DEAD_NETWORK = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 25_000}
 MIGRATION_LOCK = 0x53454E54  # "SENT": one migrating process at a time, the others wait
 
 OUTAGES = (
@@ -49,7 +48,11 @@ def connect(
             application_name=name,
             connect_timeout=CONNECT_TIMEOUT_S,
             options=" ".join([*options, "-c timezone=UTC"]),
-            **_DEAD_NETWORK,
+            # A server that vanished without a word (power, a cut cable) is noticed within half a minute.
+            keepalives_idle=10,
+            keepalives_interval=5,
+            keepalives_count=3,
+            tcp_user_timeout=25_000,
         )
     except psycopg.OperationalError as failure:
         raise Retryable(f"database: {first_line(failure)}") from failure
@@ -68,8 +71,20 @@ def first_line(failure: BaseException) -> str:
     return (str(failure).strip().splitlines() or [type(failure).__name__])[0]
 
 
-def edition(connection: Connection) -> str:
-    """``timescaledb`` (full), ``timescaledb-apache`` or ``postgresql``; installs the extension where it can be."""
+class Edition(StrEnum):
+    """What the database is, and so what it can do."""
+
+    FULL = "timescaledb"
+    APACHE = "timescaledb-apache"
+    PLAIN = "postgresql"
+
+    @property
+    def is_timescale(self) -> bool:
+        return self is not Edition.PLAIN
+
+
+def edition(connection: Connection) -> Edition:
+    """Which edition answers; installs the extension where it can be."""
     available = (
         connection.execute("select 1 from pg_available_extensions where name = 'timescaledb'").fetchone()
         and connection.execute(
@@ -77,10 +92,10 @@ def edition(connection: Connection) -> str:
         ).fetchone()
     )
     if not available:
-        return "postgresql"
+        return Edition.PLAIN
     connection.execute("create extension if not exists timescaledb")
     row = connection.execute("select current_setting('timescaledb.license', true)").fetchone()
-    return "timescaledb" if row and row[0] == "timescale" else "timescaledb-apache"
+    return Edition.FULL if row and row[0] == "timescale" else Edition.APACHE
 
 
 def migrate(database: SecretStr) -> list[str]:
@@ -111,7 +126,7 @@ def migrate(database: SecretStr) -> list[str]:
             connection.execute("insert into schema_migrations (name) values (%s)", [name])
             applied.append(name)
         connection.commit()
-        log.get().info("database is up to date", edition=found, applied=applied)
+        log.get().info("database is up to date", edition=str(found), applied=applied)
         return applied
 
 

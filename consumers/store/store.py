@@ -1,6 +1,7 @@
 """The store: every topic that has a table, written by COPY in the transaction that moves the offsets."""
 
 from collections import defaultdict
+from datetime import datetime
 from typing import ClassVar
 
 import pyarrow as pa
@@ -10,6 +11,7 @@ from psycopg import Connection
 from consumers.sink import DatabaseConsumer
 from consumers.store import tables
 from consumers.store.append import append
+from consumers.store.retention import Retention
 from schemas.topics import stored_topics
 from sentio.batch import Batch
 from sentio.config import ConsumerSettings
@@ -23,8 +25,9 @@ class Store(DatabaseConsumer):
 
     def __init__(self, settings: ConsumerSettings) -> None:
         super().__init__(settings)
-        self._months: defaultdict[str, set[tuple[int, int]]] = defaultdict(set)
-        self._new_months: tuple[str, set[tuple[int, int]]] = ("", set())
+        self._spans: defaultdict[str, set[datetime]] = defaultdict(set)
+        self._new_spans: tuple[str, set[datetime]] = ("", set())
+        self._retention = Retention(settings.database, stored_topics())
 
     def open(self) -> None:
         super().open()
@@ -35,25 +38,33 @@ class Store(DatabaseConsumer):
         self._make_partitions(connection, batch)
         append(connection, batch)
 
+    def process(self, batch: Batch) -> None:
+        self._new_spans = ("", set())
+        super().process(batch)
+        table, spans = self._new_spans
+        self._spans[table] |= spans
+
+    def idle(self) -> None:
+        self._retention.turn()
+
+    def close(self) -> None:
+        self._retention.close()
+        super().close()
+
     def _make_partitions(self, connection: Connection, batch: Batch) -> None:
         table, time = batch.topic.table or "", batch.topic.time
-        months = _months(batch.records[time])
-        for year, month in sorted(months - self._months[table]):
-            connection.execute("select sentio_partition_for(%s, %s, make_date(%s, %s, 1))", [table, time, year, month])
+        width = "month" if batch.topic.store_days is None else "day"
+        spans = _spans(batch.records[time], width)
+        for first in sorted(spans - self._spans[table]):
+            connection.execute("select sentio_partition_for(%s, %s, %s, %s)", [table, time, first, width])
         # Remembered for the next batch only once this one is written (`process`).
-        self._new_months = (table, months)
-
-    def process(self, batch: Batch) -> None:
-        self._new_months = ("", set())
-        super().process(batch)
-        table, months = self._new_months
-        self._months[table] |= months
+        self._new_spans = (table, spans)
 
 
-def _months(times: pa.Array) -> set[tuple[int, int]]:
-    """(year, month) in UTC of each time."""
+def _spans(times: pa.Array, width: str) -> set[datetime]:
+    """First instant of each UTC month or day, as ``width`` says, in which there is a time."""
     bounds = pc.min_max(times)
-    ends = {(at.year, at.month) for at in (bounds["min"].as_py(), bounds["max"].as_py())}
-    if len(ends) == 1:  # as nearly always, and much cheaper
-        return ends
-    return {(at.year, at.month) for at in pc.unique(pc.floor_temporal(times, unit="month")).to_pylist()}
+    ends = pc.floor_temporal(pa.array([bounds["min"], bounds["max"]], times.type), unit=width)
+    if ends[0] != ends[1]:  # seldom, and dear
+        ends = pc.unique(pc.floor_temporal(times, unit=width))
+    return set(ends.to_pylist())
