@@ -106,7 +106,7 @@ def week(count: int = 8) -> Log:
     }
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(logs(), st.data())
 def test_recomputed_statistics_are_the_merged_ones_until_a_figure_is_changed(
     shared: Platform, log: Log, data: st.DataObject
