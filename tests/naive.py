@@ -83,7 +83,7 @@ def _of_fills(fills: Sequence[TradeExecuted]) -> dict[str, Any]:
         "win_rate": _ratio(len(wins), len(pnls), 10),
         "average_win": _ratio(sum(wins), len(wins), 6),
         "average_loss": _ratio(sum(losses), len(losses), 6),
-        "profit_factor": _ratio(sum(wins), sum(losses), 10),
+        "profit_factor": _announceable(_ratio(sum(wins), sum(losses), 10)),
     }
 
 
@@ -93,7 +93,7 @@ def _of_minutes(minutes: Sequence[Numbered], *, drawn_down: bool) -> dict[str, A
         return dict.fromkeys(names)
     states = sorted((each.event.minute_at, each.producer, each.sequence, each.event.equity) for each in minutes)  # type: ignore[union-attr]
     equity = [state[3] for state in states]
-    gain = _ratio(equity[-1] - equity[0], equity[0], 10)
+    gain = _announceable(_ratio(equity[-1] - equity[0], equity[0], 10))
     last_of_minute = {start_of("MINUTE", state[0]): state[3] for state in states}
     drawdown = _drawdown(list(last_of_minute.values())) if drawn_down else None
     return dict(zip(names, (equity[0], max(equity), min(equity), equity[-1], gain, drawdown), strict=True))
@@ -111,6 +111,10 @@ def _drawdown(closes: Sequence[Decimal]) -> Decimal | None:
 
 def _ratio(part: Decimal | int, whole: Decimal | int, places: int) -> Decimal | None:
     return _rounded(Fraction(part) / Fraction(whole), places) if whole else None
+
+
+def _announceable(ratio: Decimal | None) -> Decimal | None:
+    return ratio if ratio is not None and abs(ratio) < 10**18 else None
 
 
 def _rounded(exact: Fraction, places: int) -> Decimal:

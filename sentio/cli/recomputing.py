@@ -50,6 +50,7 @@ _POSITIONS = """
     ) as found order by topic, partition
 """
 
+_MOST_RATIO = "1e18"  # what aggregates.updated has room for; beyond it a ratio is null
 _TAKEN_IN = (
     "price * quantity < %(most_usd)s and quantity < %(most_shares)s and abs(fees) < %(most_usd)s"
     " and coalesce(abs(realized_pnl), 0) < %(most_usd)s"
@@ -155,9 +156,9 @@ _EXPECTED = f"""
             case when trades > 0 then round_half_even(wins::numeric(80, 40) / trades, 10) end as win_rate,
             case when wins > 0 then round_half_even(gross_profit::numeric(80, 40) / wins, 6) end as average_win,
             case when losses > 0 then round_half_even(gross_loss::numeric(80, 40) / losses, 6) end as average_loss,
-            case when losses > 0 then round_half_even(gross_profit::numeric(80, 40) / gross_loss, 10)
-                end as profit_factor,
-            case when equity_open <> 0 then
+            case when losses > 0 and gross_profit / gross_loss < {_MOST_RATIO} then
+                round_half_even(gross_profit::numeric(80, 40) / gross_loss, 10) end as profit_factor,
+            case when equity_open <> 0 and abs((equity_close - equity_open) / equity_open) < {_MOST_RATIO} then
                 round_half_even((equity_close - equity_open)::numeric(80, 40) / equity_open, 10) end as equity_return,
             case when kind <> 'MINUTE' then round_half_even(drawdown, 10) end as max_drawdown
         from of_fills full join of_equity using (account, strategy, symbol, kind, start_at)

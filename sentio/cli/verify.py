@@ -94,9 +94,11 @@ def _as_table(differences: "Iterable[Difference]", counts: "Counts", span: "Span
     from rich.table import Table
     from rich.text import Text
 
-    table = Table("window", "figure", box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("stored", justify="right", overflow="fold")
-    table.add_column("recomputed", justify="right", overflow="fold")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("window", min_width=16, overflow="fold")
+    table.add_column("figure", no_wrap=True)  # in a narrow terminal the window's name is what folds
+    table.add_column("stored", justify="right", no_wrap=True)
+    table.add_column("recomputed", justify="right", no_wrap=True)
     windows = rows = 0
     for _, group in groupby(differences, _window):
         windows += 1
@@ -143,12 +145,14 @@ def _cells(each: "Difference") -> tuple[str, str, str]:
 
 
 def _summary(windows: int, counts: "Counts", span: "Span") -> str:
-    line = f"{windows:,} windows differ" if windows else "all windows are as recomputed"
-    line += f" ({counts.windows:,} compared"
+    line = (
+        f"{windows:,} windows differ, {counts.windows:,} are stored"
+        if windows
+        else f"all {counts.windows:,} windows are as recomputed"
+    )
     since, until = (None if at is None else _shown(at) for at in span)
     if since or until:
-        line += f": whole ones that touch {since or 'the beginning'} to {until or 'the end'}"
-    line += ")"
+        line += f" (whole ones that touch {since or 'the beginning'} to {until or 'the end'})"
     if counts.moving:
         line += f"; {counts.moving:,} not compared, since aggregates has still to read events of theirs"
     if counts.left_out:

@@ -20,6 +20,13 @@ from (
 where day.account = minutes.account and day.strategy = '*' and day.symbol = '*' and day.kind = 'DAY'
     and day.start_at = minutes.day_at;
 
+-- A ratio to ten places; null where it has no room in aggregates.updated (18 digits before the point), as it has none
+-- when it is of a millionth of a dollar.
+create function ratio_or_null(amount numeric) returns numeric
+language sql immutable parallel safe as $$
+    select case when abs(round_half_even(amount, 10)) < 1e18 then round_half_even(amount, 10) end
+$$;
+
 create or replace view statistics as
 select account, strategy, symbol, kind, start_at, revision, updated_at,
     fills, trades, wins, losses,
@@ -32,11 +39,11 @@ select account, strategy, symbol, kind, start_at, revision, updated_at,
     round_half_even(wins::numeric(60, 40) / nullif(trades, 0), 10) as win_rate,
     round_half_even(gross_profit::numeric(80, 40) / nullif(wins, 0), 6) as average_win,
     round_half_even(gross_loss::numeric(80, 40) / nullif(losses, 0), 6) as average_loss,
-    round_half_even(gross_profit::numeric(80, 40) / nullif(gross_loss, 0), 10) as profit_factor,
+    ratio_or_null(gross_profit::numeric(80, 40) / nullif(gross_loss, 0)) as profit_factor,
     equity_open::numeric(28, 6) as equity_open,
     equity_high::numeric(28, 6) as equity_high,
     equity_low::numeric(28, 6) as equity_low,
     equity_close::numeric(28, 6) as equity_close,
-    round_half_even(equity_close::numeric(80, 40) / nullif(equity_open, 0) - 1, 10) as equity_return,
+    ratio_or_null(equity_close::numeric(80, 40) / nullif(equity_open, 0) - 1) as equity_return,
     round_half_even(max_drawdown, 10) as max_drawdown
 from windows;

@@ -17,10 +17,10 @@ from consumers.aggregates.aggregates import Aggregates
 from consumers.aggregates.announce import Announcer
 from consumers.aggregates.merge import merge
 from consumers.aggregates.partials import of_trades
-from producers.publisher import EventPublisher
-from schemas.codec import decode
+from producers.publisher import Counters, EventPublisher
+from schemas.codec import decode, encode
 from schemas.columns import from_events
-from schemas.events import Event
+from schemas.events import AggregateUpdated, Event
 from schemas.topics import topic_of_event, topics
 from sentio import kafka as kafka_access
 from sentio.batch import Batch
@@ -129,6 +129,50 @@ def test_what_was_not_published_is_not_marked_as_announced(kafka: Kafka, databas
         announcer.turn()
         assert publisher.given == 0
         assert rows(database, unannounced)[0][0] > 0
+
+
+class Acknowledged(EventPublisher):
+    """Sends nothing, and says at once that it arrived."""
+
+    def __init__(self) -> None:
+        self.given: list[Event] = []
+
+    def publish(self, event: Event) -> None:
+        self.given.append(event)
+
+    def counters(self) -> Counters:
+        count = len(self.given)
+        return Counters(count, count, 0, 0, 0, 0)
+
+
+def test_a_window_that_changes_while_it_is_announced_is_announced_again(windows: Connection) -> None:
+    publisher = Acknowledged()
+    with windows.transaction(force_rollback=True):
+        announcer = Announcer(publisher, lambda: windows)
+        write(windows, batch_of([(trade(0, symbol="TQQQ"), 0)]))
+        announcer.turn()
+        first = len(publisher.given)
+        write(windows, batch_of([(trade(0, symbol="SQQQ"), 1)]))
+        announcer._next_s = 0
+        announcer.turn()
+        waiting = windows.execute("select count(*) from windows where unannounced_since is not null").fetchone()
+        told = windows.execute("select count(*) from windows where published_revision = 1").fetchone()
+    again = [event for event in publisher.given[first:] if isinstance(event, AggregateUpdated)]
+    assert first == 12  # three levels of four lengths
+    assert {(event.symbol, event.revision) for event in again} == {("*", 2), ("SQQQ", 1)}
+    assert len(again) == 12
+    assert (waiting, told) == ((12,), (12,))
+
+
+def test_a_ratio_without_room_in_the_event_is_null_and_hides_no_other_figure(windows: Connection) -> None:
+    publisher = Acknowledged()
+    with windows.transaction(force_rollback=True):
+        write(windows, batch_of([(trade(0, pnl="1000000000000"), 0), (trade(0, pnl="-0.000001"), 1)]))
+        Announcer(publisher, lambda: windows).turn()
+    assert len(encode("AggregateUpdated", from_events(publisher.given, event_id=[bytes(16)] * 12, producer=["a"] * 12,
+        sequence=list(range(12))))) == 12  # fmt: skip
+    told = [event for event in publisher.given if isinstance(event, AggregateUpdated)]
+    assert {(event.profit_factor, event.gross_profit) for event in told} == {(None, Decimal(10**12))}
 
 
 class Uncommitted:

@@ -90,7 +90,7 @@ def in_tables(connection: psycopg.Connection) -> dict[Window, dict[str, Any]]:
     return {tuple(row.pop(part) for part in KEY): row for row in rows}
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(logs(), st.data())
 def test_any_cut_and_any_order_of_the_log_gives_the_same_statistics(
     aggregates: Interrupted, log: Log, data: st.DataObject
