@@ -98,6 +98,10 @@ def bursts(publish: Publish, events: Sequence[Event], count: int) -> Calls:
     return Calls(cost, late, _waits() - waits - sleeps, time.process_time() - cpu_s)
 
 
+def _nothing(event: Event) -> None:
+    """What timing itself costs."""
+
+
 def _waits() -> int:
     return resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw
 
@@ -136,7 +140,7 @@ def row(case: str, caller: str, address: str, folder: Path, events: Sequence[Eve
     """Medians of the rounds; the largest is the largest of all."""
     run = {"busy": busy, "bursts": bursts}[caller]
     count = RATE * SECONDS
-    idle = run(lambda event: None, events, count)
+    idle = run(_nothing, events, count)
     base_ns = statistics.median(idle.cost_ns)
     done = []
     for _ in range(rounds):
@@ -150,7 +154,7 @@ def row(case: str, caller: str, address: str, folder: Path, events: Sequence[Eve
             wall_us = (time.perf_counter() - began_s) / count * 1e6
             counters = made.counters()
         done.append((calls, cpu_us, wall_us, counters))
-    parts = {}
+    parts: dict[str, float] = {}
     for name, picked, base in (("", "cost_ns", base_ns), ("late_", "late_ns", 0.0)):
         each = [quantiles(getattr(calls, picked), base) for calls, *_ in done]
         parts |= {name + key: (max if key == "max_us" else statistics.median)(q[key] for q in each) for key in each[0]}

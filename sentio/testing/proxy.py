@@ -1,4 +1,5 @@
-"""A TCP proxy in front of a Kafka broker that delays what passes: `python -m sentio.testing.proxy PORT DELAY_MS`.
+"""A TCP proxy in front of a Kafka broker that delays what passes: `python -m sentio.testing.proxy BROKER_PORT
+DELAY_MS PORT`.
 
 It is a process of its own, so that it takes nothing from the Python of whom it slows down. A broker tells clients its
 own address; on the way that is replaced by the proxy's, of the same length.
@@ -16,10 +17,13 @@ CHUNK_BYTES = 1 << 16
 
 
 @contextmanager
-def slowed(bootstrap: str, *, delay_ms: int) -> Iterator[str]:
-    """Bootstrap address of a proxy that brings everything, in both directions, so much later; `bootstrap` is local."""
-    port = bootstrap.rpartition(":")[2]
-    command = [sys.executable, "-m", "sentio.testing.proxy", port, str(delay_ms)]
+def slowed(bootstrap: str, *, delay_ms: int, at: str = "") -> Iterator[str]:
+    """Bootstrap address of a proxy that brings everything, in both directions, so much later; `bootstrap` is local.
+
+    ``at`` is the address of an earlier one, to take its place.
+    """
+    ports = [address.rpartition(":")[2] or "0" for address in (bootstrap, at)]
+    command = [sys.executable, "-m", "sentio.testing.proxy", ports[0], str(delay_ms), ports[1]]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
         try:
@@ -28,7 +32,7 @@ def slowed(bootstrap: str, *, delay_ms: int) -> Iterator[str]:
             process.kill()
 
 
-async def serve(port: int, delay_s: float) -> None:
+async def serve(port: int, delay_s: float, own_port: int) -> None:
     """Print the proxy's port and serve until stdin ends, at the latest with the parent."""
 
     async def connected(client_in: asyncio.StreamReader, client_out: asyncio.StreamWriter) -> None:
@@ -43,7 +47,7 @@ async def serve(port: int, delay_s: float) -> None:
             _pass(broker_in, client_out, delay_s, replace=(_address(port), _address(own))),
         )
 
-    server = await asyncio.start_server(connected, HOST)
+    server = await asyncio.start_server(connected, HOST, own_port)
     sys.stdout.write(f"{server.sockets[0].getsockname()[1]}\n")
     sys.stdout.flush()
     await asyncio.to_thread(sys.stdin.read)
@@ -83,4 +87,4 @@ def _address(port: int) -> bytes:
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(int(sys.argv[1]), float(sys.argv[2]) / 1_000))
+    asyncio.run(serve(int(sys.argv[1]), float(sys.argv[2]) / 1_000, int(sys.argv[3])))

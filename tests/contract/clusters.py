@@ -38,7 +38,7 @@ class Cluster(Protocol):
         ...
 
     def consumer(self, config: Mapping[str, object]) -> Consumer: ...
-    def producer(self) -> Producer: ...
+    def producer(self, **settings: object) -> Producer: ...
 
 
 class FakeCluster:
@@ -67,8 +67,8 @@ class FakeCluster:
     def consumer(self, config: Mapping[str, object]) -> Consumer:
         return self._broker.consumer(kafka.reader("") | dict(config))
 
-    def producer(self) -> Producer:
-        return self._broker.producer(kafka.client(""))
+    def producer(self, **settings: object) -> Producer:
+        return self._broker.producer(kafka.client("") | _dotted(settings))
 
 
 class RealCluster:
@@ -102,8 +102,8 @@ class RealCluster:
     def consumer(self, config: Mapping[str, object]) -> Consumer:
         return Consumer(kafka.reader(self._corner.bootstrap) | dict(config))
 
-    def producer(self) -> Producer:
-        return Producer(kafka.client(self._corner.bootstrap) | {"linger.ms": 0})
+    def producer(self, **settings: object) -> Producer:
+        return Producer(kafka.client(self._corner.bootstrap) | {"linger.ms": 0} | _dotted(settings))
 
 
 class Member:
@@ -154,7 +154,7 @@ class Clients:
 
     def consumer(self, **settings: Any) -> Consumer:
         """One of no group; its settings with ``_`` for ``.``."""
-        named = {name.replace("_", "."): value for name, value in settings.items()}
+        named = _dotted(settings)
         self._open.append(self._cluster.consumer(named))
         return self._open[-1]
 
@@ -199,3 +199,8 @@ def until(condition: Callable[[], bool], turn: Callable[[], object]) -> None:
     while not condition():
         assert time.monotonic() < deadline_s, "still not so"
         turn()
+
+
+def _dotted(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of librdkafka, written as keywords."""
+    return {name.replace("_", "."): value for name, value in settings.items()}

@@ -1,6 +1,7 @@
 """The log as clients see it: what is sent, in which partition, and what comes back from an offset."""
 
 import zlib
+from typing import Any
 
 import pytest
 from confluent_kafka import (
@@ -191,6 +192,55 @@ def test_record_too_large_is_refused_at_once(cluster: Cluster, clients: Clients)
     with pytest.raises(KafkaException) as refusal:
         clients.producer.produce(topic, bytes(1_000_001))
     assert refusal.value.args[0].code() == KafkaError.MSG_SIZE_TOO_LARGE
+    assert len(clients.producer) == 0
+
+
+def test_batch_goes_in_order_and_only_what_fails_is_told(cluster: Cluster, clients: Clients) -> None:
+    topic = cluster.create_topic()
+    producer = cluster.producer(delivery_report_only_error=True)
+    told: list[KafkaError | None] = []
+
+    def delivered(error: KafkaError | None, _: Message) -> None:
+        told.append(error)
+
+    messages = [{"key": b"k%d" % (number % 2), "value": b"%d" % number} for number in range(6)]
+    assert producer.produce_batch(topic, messages, on_delivery=delivered) == 6
+    until(lambda: len(producer) == 0, lambda: producer.poll(0.1))
+
+    assert told == []
+    found = take(clients.reading(topic, 0), 6)
+    assert [(each.key(), each.value()) for each in found] == [(b"k%d" % (n % 2), b"%d" % n) for n in range(6)]
+
+
+def test_what_a_batch_has_no_room_for_is_refused_with_all_behind_it(cluster: Cluster, clients: Clients) -> None:
+    topic = cluster.create_topic()
+    producer = cluster.producer(queue_buffering_max_messages=3, linger_ms=60_000)
+    messages: list[dict[str, Any]] = [{"value": b"%d" % number} for number in range(5)]
+
+    assert producer.produce_batch(topic, messages) == 3
+
+    errors = [message["_error"].code() if "_error" in message else None for message in messages]
+    assert errors == [None, None, None, KafkaError._QUEUE_FULL, KafkaError._QUEUE_FULL]
+    assert producer.flush(DEADLINE_S) == 0
+    assert values(take(clients.reading(topic, 0), 3)) == [b"0", b"1", b"2"]
+
+
+def test_record_too_large_costs_a_batch_only_itself(cluster: Cluster, clients: Clients) -> None:
+    topic = cluster.create_topic()
+    messages: list[dict[str, Any]] = [{"value": b"0"}, {"value": bytes(1_000_001)}, {"value": b"2"}]
+
+    assert clients.producer.produce_batch(topic, messages) == 2
+
+    assert [set(message) for message in messages] == [{"value"}, {"value", "_error"}, {"value"}]
+    assert messages[1]["_error"].code() == KafkaError.MSG_SIZE_TOO_LARGE
+    assert clients.producer.flush(DEADLINE_S) == 0
+    assert values(take(clients.reading(topic, 0), 2)) == [b"0", b"2"]
+
+
+def test_batch_takes_no_times(cluster: Cluster, clients: Clients) -> None:
+    topic = cluster.create_topic()
+    with pytest.raises(NotImplementedError, match="timestamps"):
+        clients.producer.produce_batch(topic, [{"value": b"0", "timestamp": 1_736_173_800_123}])
     assert len(clients.producer) == 0
 
 

@@ -5,9 +5,11 @@ import subprocess
 import sys
 import threading
 from collections import defaultdict
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from confluent_kafka import KafkaError
 
 from producers.publisher import EventPublisher
 from schemas.amounts import quantity
@@ -17,6 +19,7 @@ from sentio import kafka as kafka_access
 from sentio import topics as kafka_topics
 from sentio.config import PublisherSettings, load
 from sentio.stack.kafka import KafkaServer
+from sentio.testing.proxy import slowed
 from sentio.testing.servers import Kafka
 from tests.pipeline import until
 from tests.samples import signal as a_signal
@@ -136,6 +139,68 @@ def test_publishing_costs_the_caller_nothing_while_the_broker_is_gone(own_kafka:
         until(lambda: publisher.counters().spooled_bytes == 0)
     assert sequences(settings) == list(range(5_000))
     assert in_order(settings)
+
+
+def test_order_and_number_hold_through_slowness_outage_spool_and_what_comes_back(
+    settings: PublisherSettings, tmp_path: Path
+) -> None:
+    """A reader that drops a producer's repeats, as all do, misses nothing: whatever was overtaken would be missing."""
+    changes = {"spool": tmp_path / "spool", "queue_records": 1_000}
+    with ExitStack() as proxy:
+        address = proxy.enter_context(slowed(settings.kafka, delay_ms=50))
+        publisher = EventPublisher(settings.model_copy(update=changes | {"kafka": address}), name="engine")
+        publish_on(publisher, 2_000)
+        give_back(publisher)
+        publish_on(publisher, 4_000)
+        assert publisher.flush(60) == 0
+        publish_on(publisher, 4_500)
+    # The broker is gone, with events under way.
+    publish_on(publisher, 8_000)
+    until(lambda: publisher.counters().spooled_bytes)
+    with slowed(settings.kafka, delay_ms=20, at=address):
+        until(lambda: publisher.counters().acknowledged > 5_000)
+        publish_on(publisher, 8_500)
+        give_back(publisher)
+        publish_on(publisher, 9_000)
+        assert publisher.flush(60) == 0
+        counters = publisher.close()
+    assert (counters.published, counters.acknowledged, counters.failed) == (9_000, 9_000, 0)
+    assert read_once(settings) == list(range(9_000))
+
+
+def publish_on(publisher: EventPublisher, upto: int) -> None:
+    """As many as memory holds at once."""
+    for number in range(publisher.counters().published, upto):
+        publisher.publish(trade(number))
+        if number % 250 == 0:
+            until(lambda: not publisher._queue)
+
+
+def give_back(publisher: EventPublisher) -> None:
+    """Have librdkafka give up on all that is under way, as after a fatal error of its own."""
+    sender, turn = publisher._sender, publisher._sender.turn
+    given = threading.Event()
+
+    def once() -> int:
+        sender.turn = turn  # type: ignore[method-assign] # puts back what was there
+        sender._start_rebuild(KafkaError(KafkaError._FATAL))
+        given.set()
+        return turn()
+
+    sender.turn = once  # type: ignore[method-assign] # librdkafka is not made to fail at will
+    assert given.wait(20)
+
+
+def read_once(settings: PublisherSettings) -> list[int]:
+    """Sequences of one producer that a reader keeps, which drops what is at or below the newest of its partition."""
+    kept = []
+    for rows in trades_on_log(settings).values():
+        newest = -1
+        for _, sequence, _ in rows:
+            if sequence > newest:
+                kept.append(sequence)
+                newest = sequence
+    return sorted(kept)
 
 
 def test_what_the_broker_never_took_goes_out_at_the_next_start(own_kafka: KafkaServer, tmp_path: Path) -> None:
