@@ -11,7 +11,7 @@ from psycopg import Connection
 from consumers.sink import DatabaseConsumer
 from consumers.store import tables
 from consumers.store.append import append
-from consumers.store.retention import Retention
+from consumers.store.upkeep import Upkeep
 from schemas.topics import stored_topics
 from sentio.batch import Batch
 from sentio.config import ConsumerSettings
@@ -27,7 +27,7 @@ class Store(DatabaseConsumer):
         super().__init__(settings)
         self._spans: defaultdict[str, set[datetime]] = defaultdict(set)
         self._new_spans: tuple[str, set[datetime]] = ("", set())
-        self._retention = Retention(settings.database, stored_topics())
+        self._upkeep = Upkeep(settings.database, stored_topics())
 
     def open(self) -> None:
         super().open()
@@ -45,10 +45,10 @@ class Store(DatabaseConsumer):
         self._spans[table] |= spans
 
     def idle(self) -> None:
-        self._retention.turn()
+        self._upkeep.turn()
 
     def close(self) -> None:
-        self._retention.close()
+        self._upkeep.close()
         super().close()
 
     def _make_partitions(self, connection: Connection, batch: Batch) -> None:

@@ -10,9 +10,9 @@ from psycopg import Connection
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
-from consumers.store import retention
-from consumers.store.retention import EVERY_S, Retention
+from consumers.store import retention, upkeep
 from consumers.store.store import Store
+from consumers.store.upkeep import EVERY_S, Upkeep
 from schemas.topics import stored_topics, topics
 from sentio.database import migrate
 from sentio.testing.servers import Kafka
@@ -47,10 +47,8 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def worker(database: str, clock: Clock) -> Iterator[Retention]:
-    worker = Retention(
-        SecretStr(database), stored_topics(), now=lambda: clock.now, monotonic_s=lambda: clock.monotonic_s
-    )
+def worker(database: str, clock: Clock) -> Iterator[Upkeep]:
+    worker = Upkeep(SecretStr(database), stored_topics(), now=lambda: clock.now, monotonic_s=lambda: clock.monotonic_s)
     yield worker
     worker.close()
 
@@ -71,7 +69,7 @@ def left(connection: Connection) -> list[datetime]:
     return [at for (at,) in connection.execute("select observed_at from prices order by 1")]
 
 
-def do_round(worker: Retention, clock: Clock) -> list[dict[str, Any]]:
+def do_round(worker: Upkeep, clock: Clock) -> list[dict[str, Any]]:
     """One round from begin to end; what it logged."""
     clock.monotonic_s += EVERY_S
     with capture_logs() as logs:
@@ -82,7 +80,7 @@ def do_round(worker: Retention, clock: Clock) -> list[dict[str, Any]]:
 
 
 def test_what_is_older_than_the_limit_goes_to_the_microsecond_and_is_counted(
-    connection: Connection, worker: Retention, clock: Clock
+    connection: Connection, worker: Upkeep, clock: Clock
 ) -> None:
     old = [LIMIT - timedelta(days=400), LIMIT - timedelta(days=3), LIMIT - timedelta(days=3, hours=1), LIMIT - US]
     young = [LIMIT, LIMIT + US, NOW, NOW + timedelta(days=2)]
@@ -94,7 +92,7 @@ def test_what_is_older_than_the_limit_goes_to_the_microsecond_and_is_counted(
 
 
 def test_whole_days_are_dropped_and_not_deleted_row_by_row(
-    connection: Connection, worker: Retention, clock: Clock
+    connection: Connection, worker: Upkeep, clock: Clock
 ) -> None:
     put(connection, *(LIMIT - timedelta(days=days) for days in range(4)))
     logs = do_round(worker, clock)
@@ -103,7 +101,7 @@ def test_whole_days_are_dropped_and_not_deleted_row_by_row(
 
 
 def test_a_table_that_is_kept_for_ever_keeps_its_oldest_row(
-    connection: Connection, worker: Retention, clock: Clock
+    connection: Connection, worker: Upkeep, clock: Clock
 ) -> None:
     connection.execute(
         "insert into signals (event_id, producer, sequence, symbol, direction, probability, confidence, bar_id,"
@@ -114,7 +112,7 @@ def test_a_table_that_is_kept_for_ever_keeps_its_oldest_row(
 
 
 def test_rows_without_a_partition_of_their_own_go_in_bounded_steps(
-    connection: Connection, worker: Retention, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    connection: Connection, worker: Upkeep, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(retention, "STEP_ROWS", 10)
     put(connection, *(LIMIT - timedelta(minutes=n + 1) for n in range(25)), LIMIT, partition=False)
@@ -126,7 +124,7 @@ def test_rows_without_a_partition_of_their_own_go_in_bounded_steps(
     assert amounts == [16, 6, 1]
 
 
-def test_a_clock_that_runs_ahead_costs_no_row(connection: Connection, worker: Retention, clock: Clock) -> None:
+def test_a_clock_that_runs_ahead_costs_no_row(connection: Connection, worker: Upkeep, clock: Clock) -> None:
     recent = datetime.now(UTC) - timedelta(days=DAYS - 1)
     put(connection, recent)
     clock.now = recent + timedelta(days=1_000)
@@ -134,10 +132,10 @@ def test_a_clock_that_runs_ahead_costs_no_row(connection: Connection, worker: Re
     assert len(left(connection)) == 1
 
 
-def test_one_member_at_a_time(database: str, connection: Connection, worker: Retention, clock: Clock) -> None:
+def test_one_member_at_a_time(database: str, connection: Connection, worker: Upkeep, clock: Clock) -> None:
     put(connection, LIMIT - US)
     with psycopg.connect(database) as other:
-        other.execute("select pg_advisory_lock(%s)", [retention.LOCK])
+        other.execute("select pg_advisory_lock(%s)", [upkeep.LOCK])
         do_round(worker, clock)
         assert len(left(connection)) == 1
     do_round(worker, clock)
@@ -145,9 +143,9 @@ def test_one_member_at_a_time(database: str, connection: Connection, worker: Ret
 
 
 def test_a_failure_is_told_and_tried_again_at_the_next_round(
-    database: str, connection: Connection, worker: Retention, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    database: str, connection: Connection, worker: Upkeep, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(retention, "LOCK_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(upkeep, "LOCK_TIMEOUT_S", 0.05)
     put(connection, LIMIT - timedelta(days=2))
     with psycopg.connect(database) as other:
         other.execute("lock table prices in share mode")
@@ -169,7 +167,7 @@ def test_a_day_inside_a_month_that_has_its_partition_already_needs_none(connecti
 def test_a_running_store_keeps_to_the_limit(
     kafka: Kafka, database: str, connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(retention, "EVERY_S", 0.1)
+    monkeypatch.setattr(upkeep, "EVERY_S", 0.1)
     settings = consumer_settings(kafka.bootstrap, kafka.prefix, database)
     put(connection, LIMIT - timedelta(days=1))
     with running(Store(settings), settings):
