@@ -9,8 +9,8 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 
-from confluent_kafka import OFFSET_END, KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka import Consumer as KafkaConsumer
+from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
 from consumers.consumer import Consumer, Fenced
 from consumers.deadletters import DeadLetters
@@ -103,8 +103,9 @@ class Group:
 
     def _on_assign(self, client: KafkaConsumer, partitions: list[TopicPartition]) -> None:
         places = [(partition.topic, partition.partition) for partition in partitions]
-        # Assigned at a placeholder and paused: `_claim` finds where to begin, and may need time for it.
-        client.incremental_assign([TopicPartition(*place, OFFSET_END) for place in places])
+        # Assigned at a placeholder and paused: `_claim` finds where to begin, and may need time for it. A number, since
+        # librdkafka looks up "end" at the broker, and takes an answer that comes after the claim for where to begin.
+        client.incremental_assign([TopicPartition(*place, 0) for place in places])
         client.pause([TopicPartition(*place) for place in places])
         self._unclaimed.update(places)
         self._assigned = True
