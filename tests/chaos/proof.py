@@ -11,8 +11,8 @@ from tests.chaos.actors import Run
 from tests.chaos.oracle import Truth
 from tests.chaos.witness import Witness
 
-TORN_RECORDS = 1_000
-"""A publisher that is killed may leave a batch half written; whatever is missing of its run is within one batch."""
+BATCH_RECORDS = 1_000
+"""What a durable publisher may have in hand and not in its spool yet when it is killed: lost, or half written."""
 
 _WINDOWS = Path(__file__).with_name("windows.sql").read_text()
 
@@ -26,8 +26,10 @@ def what_was_accepted_is_in_the_log(truth: Truth, runs: Sequence[Run]) -> Iterat
             yield f"publisher {number}: {lost} of {len(run.accepted)} events in its spool are not in the log"
         if len(sequences) < run.acknowledged:
             yield f"publisher {number}: {run.acknowledged} acknowledged, {len(sequences)} in the log"
+        if (lost := run.published - len(sequences)) > (0 if run.closed else BATCH_RECORDS):
+            yield f"publisher {number}: {lost} of {run.published} published events are not in the log"
         end = run.published if run.closed else max(sequences, default=-1) + 1
-        whole = end if run.closed else end - TORN_RECORDS
+        whole = end if run.closed else end - BATCH_RECORDS
         if holes := set(range(whole)) - sequences:
             yield f"publisher {number}: {len(holes)} holes in its sequences, first {min(holes)} of {end}"
     yield from (f"{run.producer} left {len(run.accepted)} in its spool" for run in runs if run.closed and run.accepted)

@@ -21,6 +21,9 @@ from sentio.config import PublisherSettings, load
 from tests.chaos.market import events
 
 TURN_S = 0.02
+TURN_EVENTS = 200
+"""At most so many at once: after a stall the pace is not made up for."""
+
 CLOSE_S = 60.0
 
 
@@ -46,7 +49,7 @@ def main(report: Path, seed: str, base: datetime, pace: Path) -> None:
         before_s = time.monotonic()
         while not stop.wait(TURN_S):
             now_s = time.monotonic()
-            for event in islice(stream, round((now_s - before_s) * float(pace.read_text()))):
+            for event in islice(stream, min(TURN_EVENTS, round((now_s - before_s) * float(pace.read_text())))):
                 publisher.publish(event)
             before_s = now_s
             say(publisher.counters())

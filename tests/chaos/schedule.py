@@ -12,7 +12,7 @@ ROUND_EVENTS = 200_000
 GROUPS = ("store", "aggregates")
 SERVERS = ("broker", "database")
 
-_KILLS = {"store": 3, "aggregates": 3, "publisher": 3, "broker": 2, "database": 2}
+_KILLS = {"store": 3, "aggregates": 3, "publisher": 2, "broker": 1, "database": 2}
 _DOWN_SHARE = (0.002, 0.03)
 """How long what was killed stays away, as a share of a round."""
 
@@ -51,6 +51,13 @@ def _round(random: Random, first: int, span: int) -> list[Step]:
         Step(moment(0.02, 0.06), "scale", "3"),
         Step(moment(0.55, 0.75), "scale", "2"),
         Step(moment(0.08, 0.9), "cut", "retention"),
+    ]
+    # While the broker is away, a publisher that dies has nothing but its spool.
+    away = moment(0.08, 0.87)
+    steps += [
+        Step(away, "kill", "broker"),
+        Step(away + int(span * 0.015), "kill", "publisher"),
+        Step(away + int(span * 0.025), "start", "broker"),
     ]
     for group in GROUPS:
         steps += [Step(moment(0.08, 0.9), verb, group) for verb in ("freeze", "freeze-in-transaction")]

@@ -38,6 +38,21 @@ def test_what_is_killed_is_started_again_before_the_end(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
+def test_a_publisher_dies_while_the_broker_is_away(seed: int) -> None:
+    steps = plan(seed, ROUND_EVENTS)
+    outages = [
+        (
+            step.at,
+            min(other.at for other in steps if (other.verb, other.whom) == ("start", "broker") and other.at > step.at),
+        )
+        for step in steps
+        if (step.verb, step.whom) == ("kill", "broker")
+    ]
+    deaths = [step.at for step in steps if (step.verb, step.whom) == ("kill", "publisher")]
+    assert any(down < death < up for down, up in outages for death in deaths)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
 def test_nobody_freezes_before_another_member_can_take_over(seed: int) -> None:
     steps = plan(seed, ROUND_EVENTS)
     three = steps.index(next(step for step in steps if (step.verb, step.whom) == ("scale", "3")))
