@@ -69,7 +69,10 @@ class Actor:
 
     def ended(self) -> int:
         """Its exit code, once it ends by its own decision."""
-        return self._process.wait(WAIT_S)
+        try:
+            return self._process.wait(WAIT_S)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"{self.name} does not end:\n{self.last_words()}") from None
 
     def stop(self) -> None:
         """Have it end in order."""

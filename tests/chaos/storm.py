@@ -98,19 +98,16 @@ class Storm:
         self._wake_after_takeover(group, zombie)
 
     def _freeze_in_transaction(self, group: str) -> None:
-        """Freeze a member that has written its rows and not committed: it waits for a lock that this test holds."""
+        """Freeze a member that has written its rows and not committed: its marks wait for a lock that this test holds."""
         with psycopg.connect(self._dsn) as connection:
             connection.execute("lock table consumer_marks in exclusive mode")
-            zombie, *_ = wait(lambda: self._waiting(group), self.check)
+            waiting = wait(lambda: self._witness.waiting(group, "consumer_marks"), self.check)
+            zombie = next(member for member in self._fleet.members[group] if member.name in waiting)
             zombie.freeze()
         # The lock is free now: whatever the member asked for is done, and it can neither commit nor roll back.
-        wait(lambda: self._witness.state(group, zombie.name)[1] == "idle in transaction", self.check)
-        wait(lambda: self._witness.state(group, zombie.name) == ("", ""), self.check)
+        wait(lambda: self._witness.state(group, zombie.name) == "idle in transaction", self.check)
+        wait(lambda: not self._witness.state(group, zombie.name), self.check)
         self._wake_after_takeover(group, zombie)
-
-    def _waiting(self, group: str) -> list[Actor]:
-        """Members whose transaction waits for a lock."""
-        return [m for m in self._fleet.members[group] if self._witness.state(group, m.name)[0] == "Lock"]
 
     def _wake_after_takeover(self, group: str, zombie: Actor) -> None:
         wait(lambda: not self._witness.owned(group, zombie.name), self.check)

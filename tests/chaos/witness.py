@@ -49,9 +49,12 @@ _WRITTEN_BY_OTHERS = """
     ) as owned where member <> owner order by id limit 5
 """
 
-_STATE = (
-    "select coalesce(wait_event_type, ''), state from pg_stat_activity where usename = %s and application_name = %s"
-)
+_STATE = "select state from pg_stat_activity where usename = %s and application_name = %s"
+
+_WAITING = """
+    select usename from pg_locks join pg_stat_activity using (pid)
+    where relation = %s::regclass and not granted and application_name = %s
+"""
 
 
 class Witness:
@@ -82,10 +85,14 @@ class Witness:
         query = "select distinct member from chaos.moves where group_name = %s and not claims"
         return {member for (member,) in rows(self._database, query, group)}
 
-    def state(self, group: str, member: str) -> tuple[str, str]:
-        """(what its connection waits for, state of its connection); empty when it has none."""
+    def state(self, group: str, member: str) -> str:
+        """What the member's connection is doing; empty when it has none."""
         found = rows(self._database, _STATE, member, group)
-        return found[0] if found else ("", "")
+        return found[0][0] if found else ""
+
+    def waiting(self, group: str, table: str) -> set[str]:
+        """Members whose transaction waits for a lock on the table."""
+        return {member for (member,) in rows(self._database, _WAITING, table, group)}
 
     def zombies(self) -> list[tuple[Any, ...]]:
         """Offsets moved by somebody else than the member who claimed the partition last: none, ever."""
