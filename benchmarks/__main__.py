@@ -16,11 +16,14 @@ from benchmarks.harness import Contestant
 from benchmarks.stage import Stage
 from sentio import log
 
-NAMES = ("codec", "publish", "store", "aggregates")
+NAMES = ("codec", "publish", "latency", "store", "aggregates")
 
 
 class Benchmark(Protocol):
-    """What a benchmark module holds; ``versions()`` names its peers' where it has any."""
+    """What a benchmark module holds; ``versions()`` names its peers' where it has any.
+
+    One without contestants has ``rows(stage, rounds)``, which gives the rows themselves.
+    """
 
     NAME: str
     TITLE: str
@@ -60,7 +63,10 @@ def main(
 def _run(each: Benchmark, rehearsal: Stage, timed: Stage, rounds: int, console: Console) -> None:
     console.print(f"[bold]{each.TITLE}[/bold]")
     versions = results.versions(timed) | getattr(each, "versions", dict)()
-    rows = harness.run(each.contestants(timed), rehearsal, timed, rounds=rounds)
+    if hasattr(each, "rows"):
+        rows = each.rows(timed, rounds)
+    else:
+        rows = [row.as_json() for row in harness.run(each.contestants(timed), rehearsal, timed, rounds=rounds)]
     result = results.document(rows, events=timed.events, rounds=rounds, versions=versions)
     results.write(each.NAME, result)
     Console().print(report.table(each.TITLE, result))

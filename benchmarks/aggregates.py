@@ -14,12 +14,11 @@ import psycopg
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
-from benchmarks import clocks, programs
+from benchmarks import programs
 from benchmarks.goals import Goal
 from benchmarks.harness import Contestant, Measured, Unavailable
 from benchmarks.peers import installed
 from benchmarks.peers.aggregates import fills, windows
-from benchmarks.programs import Program
 from benchmarks.stage import PARTITIONS, Log, Stage
 from schemas.amounts import money, product
 
@@ -73,6 +72,7 @@ class Peer:
     who: str
     command: Callable[[Stage], list[str]]
     env: dict[str, str] = field(default_factory=dict)
+    jvm: bool = False
 
     def run(self, stage: Stage) -> Measured:
         command = self.command(stage)
@@ -95,32 +95,12 @@ class Peer:
                 def done(end: int) -> bool:
                     return ("done" if end == len(stage.trades) else "warm") in program.log.read_text().split()
 
-                measured = self.time(stage, program, log, done)
+                measured = programs.consume(stage, program, append=log.append, done=done, jvm=self.jvm)
             found = windows.of_topic(log.kafka, output)
         output = windows.compare(self.who, found, len(stage.trades))
         # It has no database; what ours does on its own at that time is not the peer's.
         own = {part: cpu_s for part, cpu_s in measured.cpu_s.items() if part != "database"}
         return replace(measured, cpu_s=own, output=output)
-
-    def time(self, stage: Stage, program: Program, log: Log, done: Callable[[int], bool]) -> Measured:
-        return programs.consume(stage, program, append=log.append, done=done)
-
-
-class JavaPeer(Peer):
-    """What its compiler takes is told apart: a JVM compiles for longer than a round lasts."""
-
-    def time(self, stage: Stage, program: Program, log: Log, done: Callable[[int], bool]) -> Measured:
-        before_s = 0.0
-
-        def append(first: int, end: int) -> None:
-            nonlocal before_s
-            before_s = clocks.compilers(program.pid)  # the second time the program is frozen, and the clock not started
-            log.append(first, end)
-
-        measured = programs.consume(stage, program, append=append, done=done)
-        compiler_s = clocks.compilers(program.pid) - before_s
-        client_s = measured.cpu_s["client"] - compiler_s
-        return replace(measured, cpu_s=measured.cpu_s | {"client": client_s, "compiler": compiler_s})
 
 
 class Sentio:
@@ -197,9 +177,17 @@ def _grouped(rows: pl.DataFrame, length: str) -> pl.DataFrame:
 def contestants(_: Stage) -> list[Contestant]:
     found: list[Contestant] = [
         Sentio(),
-        JavaPeer("kafka streams (at least once)", _kafka_streams, {"GUARANTEE": "at_least_once", "COMMIT_MS": "30000"}),
-        JavaPeer(
-            "kafka streams (exactly once v2)", _kafka_streams, {"GUARANTEE": "exactly_once_v2", "COMMIT_MS": "1000"}
+        Peer(
+            "kafka streams (at least once)",
+            _kafka_streams,
+            {"GUARANTEE": "at_least_once", "COMMIT_MS": "30000"},
+            jvm=True,
+        ),
+        Peer(
+            "kafka streams (exactly once v2)",
+            _kafka_streams,
+            {"GUARANTEE": "exactly_once_v2", "COMMIT_MS": "1000"},
+            jvm=True,
         ),
         Peer("bytewax", lambda _: _script("bytewax")),
         Peer("quix streams", lambda _: _script("quix")),

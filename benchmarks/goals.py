@@ -18,9 +18,11 @@ class Goal:
     part: str | None = None
     """A part of ours instead of the total."""
 
+    who: str = OURS
+
     def check(self, rows: Sequence[Mapping[str, Any]]) -> tuple[str, bool | None]:
         """(the figure as text, whether it is reached); None when a row that it needs has no figure."""
-        ours = _figure(rows, OURS, self.part)
+        ours = _figure(rows, self.who, self.part)
         if ours is None:
             return "not measured", None
         if self.at_most_us is not None:

@@ -34,7 +34,7 @@ them. The peer's registry is the one in memory that confluent-kafka has for test
 that are ready."""
 
 DISTINCT = 5_000
-LIMIT_S = 120.0
+LIMIT_S = 240.0
 PROJECT = Path(__file__).parents[1]
 SUMS = ("quantity", "price", "realized_pnl", "fees")
 

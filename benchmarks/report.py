@@ -20,12 +20,12 @@ What an event costs, ours beside limits and what one would use instead. Written 
 **How it is measured.** All figures are microseconds of processor time (user and system) per event, the median of
 {rounds} rounds in which the contestants take turns: wall time depends on what else a machine does, and is given for
 orientation only. The *total* is the client and the database (or the parts that a table names); the broker's share is
-apart, since it is about the same whoever asks. Every contestant is a process of its own on the same Kafka and the
-same PostgreSQL, on fresh topics, groups and tables with the same keys and indexes, durability as shipped (`fsync`,
-`synchronous_commit`). It is started and warmed up, then stopped with a signal while its log is filled, and timed from
-there: start-up counts for nobody. Before anything is timed, the outputs of a rehearsal are compared, and again in
-every round; contestants that did not do the same are an error. A limit is what cannot be beaten: the bare work of the
-client library or the database.
+apart, since it is about the same whoever asks, and so is a JVM's compiler, which rests at some time, only later than
+a round lasts. Every contestant is a process of its own on the same Kafka and the same PostgreSQL, on fresh topics,
+groups and tables with the same keys and indexes, durability as shipped (`fsync`, `synchronous_commit`). It is started
+and warmed up, then stopped with a signal while its log is filled, and timed from there: start-up counts for nobody.
+Before anything is timed, the outputs of a rehearsal are compared, and again in every round; contestants that did not
+do the same are an error. A limit is what cannot be beaten: the bare work of the client library or the database.
 """
 
 

@@ -11,7 +11,6 @@ from typing import Any
 
 import psycopg
 
-from benchmarks.harness import Row
 from benchmarks.stage import Stage
 
 FOLDER = Path(__file__).with_name("results")
@@ -19,14 +18,16 @@ FOLDER = Path(__file__).with_name("results")
 PACKAGES = ("confluent-kafka", "fastavro", "pgpq", "polars", "psycopg", "pyarrow")
 
 
-def document(rows: Sequence[Row], *, events: int, rounds: int, versions: Mapping[str, str]) -> dict[str, Any]:
+def document(
+    rows: Sequence[Mapping[str, Any]], *, events: int, rounds: int, versions: Mapping[str, str]
+) -> dict[str, Any]:
     """The result as JSON has it."""
     return {
         "machine": machine(),
         "versions": dict(versions),
         "events": events,
         "rounds": rounds,
-        "rows": [row.as_json() for row in rows],
+        "rows": list(rows),
     }
 
 

@@ -55,6 +55,8 @@ class Sink:
     house: bool = False
     """Needs every topic of the platform."""
 
+    jvm: bool = False
+
     def run(self, stage: Stage) -> Measured:
         return run_sink(self, stage)
 
@@ -75,6 +77,7 @@ class Debezium:
                 DEBEZIUM,
                 lambda stage, log, dsn: (connect.command(stage, log, dsn, address), {}),
                 values=lambda stage: self._values[stage, schema_id],
+                jvm=True,
             )
             return run_sink(sink, stage)
 
@@ -93,6 +96,7 @@ def run_sink(sink: Sink, stage: Stage) -> Measured:
             append=lambda first, end: log.append(first, end, values),
             done=table.holds,
             watcher=table.watcher,
+            jvm=sink.jvm,
         )
         return replace(measured, output=table.contents())
 

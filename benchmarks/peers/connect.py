@@ -26,8 +26,15 @@ from schemas.registry import current
 from sentio.stack import processes
 
 ROWS = 5_000
-START_S = 90.0
-JAVA = ["java", "-XX:+UseSerialGC", "-XX:-UsePerfData", "-Duser.timezone=UTC", "-Djava.awt.headless=true"]
+START_S = 180.0
+JAVA = [
+    "java",
+    "-XX:+UseSerialGC",
+    "-XX:-UsePerfData",
+    "-XX:-UseDynamicNumberOfCompilerThreads",  # for `programs.consume` to tell the compiler apart
+    "-Duser.timezone=UTC",
+    "-Djava.awt.headless=true",
+]
 API = "/apis/registry/v2"
 
 WORKER = """bootstrap.servers={kafka}

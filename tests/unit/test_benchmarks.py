@@ -84,8 +84,8 @@ def test_what_is_said_of_a_failure_names_no_place() -> None:
 
 def test_result_has_the_promised_form_and_no_place_of_this_machine(tmp_path: Path) -> None:
     rows = [
-        Row("sentio", cpu_us_per_event=1.5, wall_us_per_event=2.5, parts={"client": 1.5}),
-        Row("peer", why="cannot be had"),
+        Row("sentio", cpu_us_per_event=1.5, wall_us_per_event=2.5, parts={"client": 1.5}).as_json(),
+        Row("peer", why="cannot be had").as_json(),
     ]
     path = results.write(
         "store", results.document(rows, events=10, rounds=3, versions={"kafka": "4.1.0"}), tmp_path / "results"
