@@ -199,7 +199,7 @@ def contestants(_: Stage) -> list[Contestant]:
 def versions() -> dict[str, str]:
     """The peers', as pinned."""
     pinned = {
-        "kafka-streams": ("aggregates/kafka-streams-pom.xml", r"kafka-streams</artifactId>\s*<version>([^<]+)<"),
+        "kafka-streams": ("aggregates/kafka-streams-pom.xml", r">kafka-streams</artifactId>\s*<version>([^<]+)<"),
         "bytewax": (REQUIREMENTS["bytewax"], r"bytewax.*==(\S+)"),
         "quixstreams": (REQUIREMENTS["quix"], r"quixstreams.*==(\S+)"),
     }

@@ -71,7 +71,7 @@ class Stage:
             database.migrate(SecretStr(dsn))
             with psycopg.connect(dsn, autocommit=True) as connection:
                 connection.execute(
-                    "select sentio_partition_for('trades', 'executed_at', %s)", [trades.FIRST_DAY.date().replace(day=1)]
+                    "select sentio_partition_for('trades', 'executed_at', %s, 'month')", [trades.FIRST_DAY]
                 )
                 connection.execute("checkpoint")
             yield dsn
