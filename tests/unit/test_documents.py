@@ -52,6 +52,13 @@ def licence(package: str) -> str:
     return " ".join(said + [text for text in about.get_all("Classifier") or [] if text.startswith("License ::")])
 
 
+def native_dependencies() -> list[str]:
+    """What builds the native codec, and the crates it is made of."""
+    files = [tomllib.loads((ROOT / "native" / name).read_text()) for name in ("Cargo.toml", "fuzz/Cargo.toml")]
+    crates = {crate for file in files for crate in file["dependencies"]} - {"sentio-native"}
+    return [*crates, "maturin"]
+
+
 def commands(group: Any, words: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
     below = getattr(group, "commands", None)
     if below is None:
@@ -80,7 +87,7 @@ def test_readme_lists_every_setting_with_its_default_and_meaning() -> None:
 def test_no_document_names_a_setting_that_does_not_exist() -> None:
     known = {f"{config.PREFIX}{name.upper()}" for kind in KINDS for name in kind.model_fields}
     # Those of the tests and of the local stack are read where they are used.
-    files = [path for folder in ("sentio", "deploy") for path in (ROOT / folder).rglob("*") if path.is_file()]
+    files = [path for folder in ("sentio", "deploy", "tests/chaos") for path in (ROOT / folder).rglob("*") if path.is_file()]
     code = "".join(path.read_text() for path in files if path.suffix in {".py", ""})
 
     for document in DOCUMENTS:
@@ -92,7 +99,7 @@ def test_no_document_names_a_setting_that_does_not_exist() -> None:
 def test_every_direct_dependency_has_a_line_with_purpose_licence_and_reason() -> None:
     listed = rows((ROOT / "docs/dependencies.md").read_text())
 
-    assert sorted(listed) == sorted(direct_dependencies())
+    assert sorted(listed) == sorted([*direct_dependencies(), *native_dependencies()])
     assert all(len(cells) == 3 and all(cells) for cells in listed.values())
 
 
