@@ -26,6 +26,7 @@ class Storm:
         witness: Witness,
         folder: Path,
         seed: int,
+        fills: str,
     ) -> None:
         self.declared_lost = 0
         self._servers: dict[str, KafkaServer | PostgresServer] = {"broker": broker, "database": database}
@@ -35,6 +36,7 @@ class Storm:
         self._folder = folder
         self._random = Random(seed)
         self._dsn = database.address or ""
+        self._fills = fills
 
     def take(self, step: Step, say: Callable[[str], None]) -> None:
         """Wait for the moment of a step, and do it."""
@@ -98,10 +100,12 @@ class Storm:
         self._wake_after_takeover(group, zombie)
 
     def _freeze_in_transaction(self, group: str) -> None:
-        """Freeze a member that has written its rows and not committed: its marks wait for a lock that this test holds."""
-        with psycopg.connect(self._dsn) as connection:
-            connection.execute("lock table consumer_marks in exclusive mode")
-            waiting = wait(lambda: self._witness.waiting(group, "consumer_marks"), self.check)
+        """Freeze a member that has written fills and not committed: its marks wait for a lock that this test holds.
+
+        Fills, since they are what counts twice when they are merged twice; equity is not.
+        """
+        with psycopg.connect(self._dsn) as holder:
+            waiting = wait(lambda: self._witness.hold_up(holder, group, self._fills), self.check)
             zombie = next(member for member in self._fleet.members[group] if member.name in waiting)
             zombie.freeze()
         # The lock is free now: whatever the member asked for is done, and it can neither commit nor roll back.

@@ -14,7 +14,7 @@ import pytest
 
 from consumers.aggregates.aggregates import Aggregates
 from consumers.store.store import Store
-from schemas.topics import stored_topics
+from schemas.topics import stored_topics, topics
 from sentio import kafka
 from sentio.stack.kafka import KafkaServer
 from sentio.stack.postgres import PostgresServer
@@ -30,10 +30,11 @@ from tests.pipeline import consumer_settings, rows
 EVENTS = int(os.environ.get("SENTIO_CHAOS_EVENTS", "200_000"))
 SESSION_TIMEOUT_MS = 6_000  # the least there is: zombies are soon replaced
 DRAIN_S = 150.0
-TIMEOUT_S = 420 + 2 * EVENTS / QUICK
+TIMEOUT_S = 900 + 2 * EVENTS / QUICK
 
 PREFIX = "chaos"
 GROUPS = {"store": Store.topics, "aggregates": Aggregates.topics}
+FILLS = topics()["trades.executed"].full_name(PREFIX)
 NAMES = {topic.full_name(PREFIX): topic for topic in stored_topics()}
 
 Say = Callable[[str], None]
@@ -82,7 +83,7 @@ def test_every_event_is_stored_and_counted_once_whatever_is_killed_frozen_or_cut
         ended_with_the_test(fleet),
     ):
         fleet.scale("aggregates", 2)
-        storm = Storm(own_kafka, own_database, fleet, publisher, witness, tmp_path, seed)
+        storm = Storm(own_kafka, own_database, fleet, publisher, witness, tmp_path, seed, FILLS)
         for step in schedule:
             storm.take(step, say)
         storm.end_outages()

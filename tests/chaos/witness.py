@@ -51,10 +51,9 @@ _WRITTEN_BY_OTHERS = """
 
 _STATE = "select state from pg_stat_activity where usename = %s and application_name = %s"
 
-_WAITING = """
-    select usename from pg_locks join pg_stat_activity using (pid)
-    where relation = %s::regclass and not granted and application_name = %s
-"""
+_MARKS = "select from consumer_marks where group_name = %s and topic = %s for update skip locked"
+
+_HELD_UP = "select usename from pg_stat_activity where application_name = %s and %s = any(pg_blocking_pids(pid))"
 
 
 class Witness:
@@ -90,9 +89,10 @@ class Witness:
         found = rows(self._database, _STATE, member, group)
         return found[0][0] if found else ""
 
-    def waiting(self, group: str, table: str) -> set[str]:
-        """Members whose transaction waits for a lock on the table."""
-        return {member for (member,) in rows(self._database, _WAITING, table, group)}
+    def hold_up(self, holder: psycopg.Connection, group: str, topic: str) -> set[str]:
+        """Lock the group's marks in the topic, as many as there are, in the holder's transaction; who waits for them."""
+        holder.execute(_MARKS, [group, topic])
+        return {member for (member,) in rows(self._database, _HELD_UP, group, holder.info.backend_pid)}
 
     def zombies(self) -> list[tuple[Any, ...]]:
         """Offsets moved by somebody else than the member who claimed the partition last: none, ever."""
