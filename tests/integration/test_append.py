@@ -26,7 +26,7 @@ PARTITION = 3
 @pytest.fixture
 def connection(database: str) -> Iterator[Connection]:
     migrate(SecretStr(database))
-    with psycopg.connect(database) as connection:
+    with psycopg.connect(database) as connection, connection.transaction():  # as the store does
         yield connection
 
 

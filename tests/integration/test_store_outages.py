@@ -11,7 +11,9 @@ from psycopg import Connection, sql
 from consumers import sink
 from consumers.store.store import Store
 from producers.publisher import EventPublisher
+from sentio.batch import Batch
 from sentio.config import ConsumerSettings
+from sentio.errors import Retryable
 from sentio.stack.postgres import PostgresServer
 from sentio.testing.servers import Kafka
 from tests.pipeline import consumer_settings, count, publisher_settings, rows, running, until
@@ -41,20 +43,38 @@ def session(database: str) -> Iterator[Connection]:
         yield connection
 
 
-def through(settings: ConsumerSettings, begin: Callable[[], object], end: Callable[[], object]) -> None:
-    """Run a store through a trouble; all is stored once, and no partition was claimed a second time."""
+class Watched(Store):
+    """Notes what it fails with."""
+
+    def __init__(self, settings: ConsumerSettings) -> None:
+        super().__init__(settings)
+        self.failures: list[str] = []
+
+    def process(self, batch: Batch) -> None:
+        try:
+            super().process(batch)
+        except Retryable as failure:
+            self.failures.append(str(failure))
+            raise
+
+
+def through(
+    settings: ConsumerSettings, begin: Callable[[], object], end: Callable[[], object], *, failure: str
+) -> None:
+    """Run a store through a trouble until it has met it twice; all is stored once, no partition is claimed again."""
 
     def owners() -> list[tuple[int, int, int]]:
         return rows(dsn(settings), "select topic, partition, generation from consumer_offsets order by 1, 2")
 
     publish(settings, 60)
-    with running(Store(settings), settings) as group:
+    store = Watched(settings)
+    with running(store, settings) as group:
         until(lambda: count(dsn(settings), "trades") == 60)
         until(lambda: group.ready)
         claimed = owners()
         begin()
         publish(settings, 60)
-        until(lambda: group._waiting)
+        until(lambda: sum(failure in one for one in store.failures) >= 2)
         assert not group.ready
         end()
         until(lambda: count(dsn(settings), "trades") == 120)
@@ -84,6 +104,7 @@ def test_what_the_database_may_recover_from_is_tried_again(settings: ConsumerSet
             settings,
             lambda: connection.execute("update trouble set is_on = true"),
             lambda: connection.execute("update trouble set is_on = false"),
+            failure="made up",
         )
 
 
@@ -99,7 +120,7 @@ def test_a_database_that_became_read_only_is_waited_for_and_connected_anew(setti
             connection.execute("set default_transaction_read_only = off")
             connection.execute(f"alter database {name} reset default_transaction_read_only")
 
-        through(settings, become_read_only, become_writable)
+        through(settings, become_read_only, become_writable, failure="read-only transaction")
 
 
 def test_a_lock_that_another_session_holds_for_long_costs_no_membership(
@@ -107,7 +128,12 @@ def test_a_lock_that_another_session_holds_for_long_costs_no_membership(
 ) -> None:
     monkeypatch.setattr(sink, "STATEMENT_TIMEOUT_S", 0.5)
     with psycopg.connect(dsn(settings)) as other:
-        through(settings, lambda: other.execute("lock table trades in access exclusive mode"), other.rollback)
+        through(
+            settings,
+            lambda: other.execute("lock table trades in access exclusive mode"),
+            other.rollback,
+            failure="statement timeout",
+        )
 
 
 def test_a_database_without_a_connection_left_is_waited_for(kafka: Kafka, own_database: PostgresServer) -> None:
@@ -128,4 +154,5 @@ def test_a_database_without_a_connection_left_is_waited_for(kafka: Kafka, own_da
             settings,
             no_connection_left,
             lambda: connection.execute("alter role trader connection limit -1"),
+            failure="too many connections",
         )
