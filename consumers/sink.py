@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import ClassVar
 
 import psycopg
+import pyarrow.compute as pc
 from psycopg import Connection
 
 from consumers.consumer import Consumer
@@ -15,12 +16,17 @@ from consumers.ledger import Ledger
 from sentio import database, log
 from sentio.batch import Batch
 from sentio.config import ConsumerSettings
-from sentio.errors import Retryable
+from sentio.errors import Poison, Retryable
 from sentio.kafka import Place
 
-# A database that is slow, or where another session holds a lock, must not keep the loop from polling for as long as
-# Kafka allows (max.poll.interval.ms, 300 s): beyond that the partitions go to a member that waits for the same lock.
-STATEMENT_TIMEOUT_S = 100.0
+# A database that is slow, or where another session holds a lock, must not keep the loop from turning for as long as
+# /livez allows (60 s), nor from polling for as long as Kafka does (max.poll.interval.ms, 300 s): the partitions would
+# go to a member that waits for the same lock.
+STATEMENT_TIMEOUT_S = 40.0
+
+NAMES = {"producer", "account", "strategy", "symbol"}
+LONGEST_NAME_BYTES = 500
+"""A row of an index holds 2,700 bytes, and the key of a window three names."""
 
 
 class DatabaseConsumer(Consumer):
@@ -64,6 +70,7 @@ class DatabaseConsumer(Consumer):
         self._ledger.release(places)
 
     def process(self, batch: Batch) -> None:
+        _check_names(batch)
         with self.transaction() as connection:
             fresh = self._ledger.fresh(connection, batch)
             if len(fresh.batch):
@@ -86,3 +93,18 @@ class DatabaseConsumer(Consumer):
     def close(self) -> None:
         if self._connection is not None:
             self._connection.close()
+
+
+def _check_names(batch: Batch) -> None:
+    """Raise `Poison` for rows with a name that is too long for the indexes it would stand in."""
+    for name in NAMES & set(batch.records.schema.names):
+        sizes = pc.binary_length(batch.records[name])
+        if len(batch) and pc.max(sizes).as_py() > LONGEST_NAME_BYTES:
+            places = zip(batch.places(), sizes.to_pylist(), strict=True)
+            raise Poison(
+                {
+                    place: f"{name} of {size:,} bytes; a name has {LONGEST_NAME_BYTES} at most"
+                    for place, size in places
+                    if size > LONGEST_NAME_BYTES
+                }
+            )

@@ -63,6 +63,7 @@ class Spool:
         self._segments = sorted(int(path.stem) for path in folder.glob("*.seg"))
         self._drop_acknowledged_segments()
         self._sizes = {number: self._open_and_mend(number) for number in self._segments}
+        self._drop_empty_segments()
         self._read_at: Place = max(self._acknowledged, (self._segments[0], 0)) if self._segments else (0, 0)
         self._writer: int | None = None
 
@@ -216,6 +217,13 @@ class Spool:
             self._path(number).unlink(missing_ok=True)
             if hasattr(self, "_sizes"):
                 self._sizes.pop(number, None)
+
+    def _drop_empty_segments(self) -> None:
+        """A kill before the first whole record leaves a segment of nothing, which no reader would ever get past."""
+        for number in [number for number in self._segments if not self._sizes[number]]:
+            self._segments.remove(number)
+            del self._sizes[number]
+            self._path(number).unlink(missing_ok=True)
 
     def _open_and_mend(self, number: int) -> int:
         """Size of the whole records of a segment; what follows them is cut off."""

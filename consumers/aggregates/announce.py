@@ -9,6 +9,7 @@ from psycopg.rows import dict_row
 from producers.publisher import EventPublisher
 from schemas.columns import arrow_schema
 from schemas.events import AggregateUpdated
+from sentio.errors import Fatal
 
 EVERY_S = 1.0
 MOST_SHARE = 0.2  # of the member's time; while it catches up, the states in between are worth less than the speed
@@ -41,6 +42,8 @@ class Announcer:
         self._next_s = max(self._next_s, now_s + (now_s - began_s) / MOST_SHARE)
 
     def _go_on(self) -> None:
+        if self._publisher.failure:
+            raise Fatal(f"windows are no longer announced: {self._publisher.failure!r} stopped the publisher")
         if self._under_way:
             counters = self._publisher.counters()
             if counters.waiting:

@@ -4,6 +4,7 @@ from decimal import Decimal
 
 import polars as pl
 
+from consumers.aggregates.partials import ALL
 from schemas.amounts import product
 from sentio.batch import Batch
 from sentio.errors import Poison
@@ -16,8 +17,10 @@ def check(batch: Batch) -> None:
     """Raise `Poison` for fills of ``MOST_USD`` and more (price times quantity, P&L, fees), or of ``MOST_SHARES``.
 
     The schema allows far larger numbers, but a sum of a few of them would have no room in `aggregates.updated`, and one
-    mistaken event would hide the statistics of its account for ever.
+    mistaken event would hide the statistics of its account for ever. Nor may a strategy or symbol be called `ALL`, the
+    name of the windows over all of them.
     """
+    _check_names(batch)
     fills = pl.DataFrame(batch.records.select(("price", "quantity", "realized_pnl", "fees")))
     price, quantity = pl.col("price"), pl.col("quantity")
     # Binary floating point finds the few to look at; decimals decide.
@@ -35,6 +38,13 @@ def check(batch: Batch) -> None:
     reasons = {places[row]: reason for row, *amounts in found.rows() if (reason := _reason(*amounts))}
     if reasons:
         raise Poison(reasons)
+
+
+def _check_names(batch: Batch) -> None:
+    reserved = pl.DataFrame(batch.records.select(("strategy", "symbol"))).select(pl.any_horizontal(pl.all() == ALL))
+    if reserved.to_series().any():
+        rows = zip(batch.places(), reserved.to_series(), strict=True)
+        raise Poison({place: f"{ALL!r} as strategy or symbol stands for all of them" for place, found in rows if found})
 
 
 def _reason(price: Decimal, quantity: Decimal, pnl: Decimal | None, fees: Decimal) -> str | None:

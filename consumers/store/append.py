@@ -10,7 +10,11 @@ from sentio.database import first_line
 from sentio.errors import Poison
 
 # The row itself is at fault, whatever the state of the database.
-_ROW_AT_FAULT = (psycopg.errors.IntegrityError, psycopg.errors.DataError)
+_ROW_AT_FAULT = (
+    psycopg.errors.IntegrityError,
+    psycopg.errors.DataError,
+    psycopg.errors.ProgramLimitExceeded,  # a value with no room in an index
+)
 
 _STAGING = "arriving"
 

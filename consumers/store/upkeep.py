@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
+from functools import partial
 
 import psycopg
 from psycopg import Connection
@@ -76,7 +77,14 @@ class Upkeep:
 
     def _topic_by_topic(self, connection: Connection, now: datetime) -> Iterator[None]:
         edition = database.edition(connection)
-        for topic in self._topics:
-            yield from retention.steps(connection, edition, topic, now)
-            if edition is Edition.FULL:
-                yield from compression.steps(connection, topic, now)
+        jobs = [partial(retention.steps, connection, edition, topic, now) for topic in self._topics]
+        if edition is Edition.FULL:
+            jobs += [partial(compression.steps, connection, topic, now) for topic in self._topics]
+        for job in jobs:
+            try:
+                yield from job()
+            except psycopg.Error as failure:
+                if connection.closed:
+                    raise
+                # What fails every time must not keep the others from their turn.
+                log.get().warning("upkeep: will try again", cause=database.first_line(failure), in_s=EVERY_S)

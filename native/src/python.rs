@@ -1,6 +1,6 @@
 //! The Python module `sentio_native`. The GIL is released while bytes become columns and columns bytes.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 use arrow_array::RecordBatch;
 use arrow_pyarrow::{FromPyArrow, ToPyArrow};
@@ -72,8 +72,9 @@ struct Codec {
     writer: Mutex<Writer>,
 }
 
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+/// After a panic nothing is known of what is inside: from then on the other codec does the work.
+fn locked<T>(mutex: &Mutex<T>) -> Result<MutexGuard<'_, T>, Failure> {
+    mutex.lock().map_err(|_| Failure::Disagreement("an earlier call panicked".to_owned()))
 }
 
 type Parts<'py> = Vec<(Bound<'py, PyAny>, Vec<usize>)>;
@@ -105,7 +106,7 @@ impl Codec {
     ) -> PyResult<(Parts<'py>, Vec<(usize, &'static str)>)> {
         let bytes: Vec<Option<&[u8]>> =
             messages.iter().map(|message| message.as_ref().map(|message| message.as_bytes())).collect();
-        let decoded = py.detach(|| locked(&self.reader).decode(&bytes))?;
+        let decoded = py.detach(|| locked(&self.reader)?.decode(&bytes))?;
         let parts = decoded
             .parts
             .into_iter()
@@ -117,7 +118,7 @@ impl Codec {
     /// The framed message of each row.
     fn encode<'py>(&self, py: Python<'py>, records: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyList>> {
         let records = RecordBatch::from_pyarrow_bound(records)?;
-        let rows = py.detach(|| locked(&self.writer).encode(&records))?;
+        let rows = py.detach(|| locked(&self.writer)?.encode(&records))?;
         let (bytes, offsets) = (rows.bytes(), rows.offsets());
         PyList::new(py, offsets.windows(2).map(|ends| PyBytes::new(py, &bytes[ends[0]..ends[1]])).collect::<Vec<_>>())
     }

@@ -53,7 +53,7 @@ _POSITIONS = """
 _MOST_RATIO = "1e18"  # what aggregates.updated has room for; beyond it a ratio is null
 _TAKEN_IN = (
     "price * quantity < %(most_usd)s and quantity < %(most_shares)s and abs(fees) < %(most_usd)s"
-    " and coalesce(abs(realized_pnl), 0) < %(most_usd)s"
+    " and coalesce(abs(realized_pnl), 0) < %(most_usd)s and strategy <> '*' and symbol <> '*'"
 )
 
 # The rows of all windows that the range touches: it may cut a month, which has more rows than the range.
@@ -160,7 +160,7 @@ _EXPECTED = f"""
                 round_half_even(gross_profit::numeric(80, 40) / gross_loss, 10) end as profit_factor,
             case when equity_open <> 0 and abs((equity_close - equity_open) / equity_open) < {_MOST_RATIO} then
                 round_half_even((equity_close - equity_open)::numeric(80, 40) / equity_open, 10) end as equity_return,
-            case when kind <> 'MINUTE' then round_half_even(drawdown, 10) end as max_drawdown
+            case when kind <> 'MINUTE' then ratio_or_null(drawdown) end as max_drawdown
         from of_fills full join of_equity using (account, strategy, symbol, kind, start_at)
         where {_TOUCHED}
     )
@@ -191,7 +191,7 @@ _DIFFERENCES = f"""
 """
 
 _COUNTS = f"""
-    select (select count(*) from windows where {_TOUCHED}) as windows,
+    select (select count(*) from windows where {_TOUCHED} and ({_KEY}) not in ({_MOVING})) as windows,
         (select count(*) from ({_MOVING}) as moving where {_TOUCHED}) as moving,
         (select count(*) from trades where not ({_TAKEN_IN}) and {_IN_RANGE.format(at="executed_at")}) as left_out
 """
@@ -280,7 +280,7 @@ class Verification:
 
     def counts(self) -> Counts:
         [row] = self._rows(_COUNTS)
-        return Counts(row["windows"] - row["moving"], row["moving"], row["left_out"])
+        return Counts(row["windows"], row["moving"], row["left_out"])
 
     def _rows(self, query: str) -> list[dict[str, Any]]:
         with self._connection.cursor(row_factory=dict_row) as cursor:

@@ -52,9 +52,13 @@ def verify(
         except NotComparable as failure:
             typer.echo(f"sentio: {failure}", err=True)
             raise typer.Exit(NOT_COMPARABLE) from None
-        differing = show(verification.differences(), verification.counts(), span)
+        counts = verification.counts()
+        differing = show(verification.differences(), counts, span)
     if differing:
         raise typer.Exit(1)
+    if counts.moving and not counts.windows:
+        typer.echo("sentio: nothing could be compared; does aggregates run? 'sentio lag' shows", err=True)
+        raise typer.Exit(NOT_COMPARABLE)
 
 
 @contextmanager

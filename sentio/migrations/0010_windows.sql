@@ -45,5 +45,5 @@ select account, strategy, symbol, kind, start_at, revision, updated_at,
     equity_low::numeric(28, 6) as equity_low,
     equity_close::numeric(28, 6) as equity_close,
     ratio_or_null(equity_close::numeric(80, 40) / nullif(equity_open, 0) - 1) as equity_return,
-    round_half_even(max_drawdown, 10) as max_drawdown
+    ratio_or_null(max_drawdown) as max_drawdown
 from windows;

@@ -124,6 +124,25 @@ def test_what_cannot_be_stored_becomes_a_dead_letter_and_the_rest_is_stored(
     assert offsets == [(24,)]
 
 
+def test_a_name_too_long_for_an_index_is_a_dead_letter(settings: ConsumerSettings, raw: Producer) -> None:
+    # Bytes that do not compress, as an index would try.
+    noise = "".join(chr(0x4E00 + (number * 7919) % 20_000) for number in range(1_200))
+    messages = [
+        encoded(trade(0, symbol="A" * 500), number=0),
+        encoded(trade(1, symbol=noise), number=1),
+        encoded(trade(2), number=2, producer=noise),
+        encoded(trade(3), number=3),
+    ]
+    for value in messages:
+        raw.produce(full(settings), value, b"TQQQ")
+    assert raw.flush(10) == 0
+    with running(Store(settings), settings):
+        until(lambda: count(dsn(settings), "trades") == 2)
+        until(lambda: len(dead_letters(settings)) == 2)
+    said = [headers_of(letter)["error.message"] for letter in dead_letters(settings)]
+    assert ["symbol of 3,600 bytes" in said[0], "producer of 3,600 bytes" in said[1]] == [True, True]
+
+
 def test_a_row_that_breaks_a_constraint_of_its_table_is_a_dead_letter(
     settings: ConsumerSettings, raw: Producer
 ) -> None:

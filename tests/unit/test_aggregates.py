@@ -66,6 +66,12 @@ def refused(batch: Batch) -> dict[tuple[int, int], str]:
     return {}
 
 
+@pytest.mark.parametrize("names", [{"symbol": "*"}, {"strategy": "*"}])
+def test_what_is_called_as_the_windows_over_all_is_refused_and_the_rest_taken_in(names: dict[str, Any]) -> None:
+    batch = batch_of([trade(symbol="TQQQ"), trade(**names), trade(symbol="**", strategy="a*")])
+    assert refused(batch).keys() == {(7, 1)}
+
+
 @given(st.lists(st.one_of(usual, halves, st.tuples(prices, quantities)), min_size=1, max_size=20))
 @example([(D("0.0000005"), D(1)), (D("0.0000015"), D(1)), (D("0.0000025"), D(1)), (D("0.0000000001"), D("0.00000001"))])
 @example([(D("999999999999999999.9999999999"), D("0.00100000"))])  # 28 digits: just below the limit

@@ -78,6 +78,22 @@ def test_a_record_cut_off_by_a_crash_is_dropped_and_those_before_it_stay(reopen:
     assert values(spool.read(10)) == [0, 1, 9]
 
 
+@pytest.mark.parametrize("left", [b"", b"half a record"])
+def test_a_segment_that_a_crash_left_without_a_record_holds_nothing_back(
+    reopen: Open, tmp_path: Path, left: bytes
+) -> None:
+    spool = reopen()
+    spool.append([record(n) for n in range(3)])
+    after = spool.end[0] + 1
+    spool.close()
+    (tmp_path / "spool" / f"{after:010d}.seg").write_bytes(left)
+    spool = reopen()
+    assert values(spool.read(100, until=spool.end)) == [0, 1, 2]
+    spool.acknowledge(spool.end)
+    assert spool.empty
+    assert reopen().append([record(7)]) == 1
+
+
 def test_a_damaged_segment_is_counted_and_kept_aside(reopen: Open, tmp_path: Path) -> None:
     reopen().append([record(n) for n in range(3)])
     [segment] = (tmp_path / "spool").glob("*.seg")
