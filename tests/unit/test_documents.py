@@ -87,7 +87,9 @@ def test_readme_lists_every_setting_with_its_default_and_meaning() -> None:
 def test_no_document_names_a_setting_that_does_not_exist() -> None:
     known = {f"{config.PREFIX}{name.upper()}" for kind in KINDS for name in kind.model_fields}
     # Those of the tests and of the local stack are read where they are used.
-    files = [path for folder in ("sentio", "deploy", "tests/chaos") for path in (ROOT / folder).rglob("*") if path.is_file()]
+    files = [
+        path for folder in ("sentio", "deploy", "tests/chaos") for path in (ROOT / folder).rglob("*") if path.is_file()
+    ]
     code = "".join(path.read_text() for path in files if path.suffix in {".py", ""})
 
     for document in DOCUMENTS:
