@@ -18,7 +18,8 @@ from sentio.errors import Retryable
 EVERY_S = 600.0
 LOCK = 0x55504B50  # "UPKP": one member of the group at a time
 LOCK_TIMEOUT_S = 1.0  # whoever uses a table that is to lose a partition goes first: the log is not kept waiting
-STATEMENT_TIMEOUT_S = 50.0  # as long the loop may stand still: the largest chunk is compressed in one go; /livez waits 60
+# As long the loop may stand still, for the largest chunk is compressed in one go; /livez waits 60 s.
+STATEMENT_TIMEOUT_S = 50.0
 
 
 class Upkeep:
