@@ -22,6 +22,17 @@ from sentio.kafka import Place
 # Kafka allows (max.poll.interval.ms, 300 s): beyond that the partitions go to a member that waits for the same lock.
 STATEMENT_TIMEOUT_S = 100.0
 
+CLAIM_WAIT_S = 2.0
+"""How long a claim waits for whoever holds the partitions' rows before it looks whether that is a frozen process."""
+
+# In the middle of a COPY the server waits for its client without end: neither idle_in_transaction_session_timeout nor
+# statement_timeout ends that.
+_END_FROZEN = """
+    select pg_terminate_backend(pid) from pg_stat_activity
+    where application_name = %s and datname = current_database() and pid <> pg_backend_pid()
+        and state = 'active' and wait_event = 'ClientRead' and query_start < now() - make_interval(secs => %s)
+"""
+
 
 class DatabaseConsumer(Consumer):
     """Runs `write` in the transaction that moves the offsets."""
@@ -30,6 +41,8 @@ class DatabaseConsumer(Consumer):
 
     def __init__(self, settings: ConsumerSettings) -> None:
         self._settings = settings
+        # A process frozen inside a transaction must lose it before the group gives its partitions away.
+        self._idle_s = settings.session_timeout_ms / 1000 * 0.6
         self._ledger = Ledger(self.name, settings.topic_prefix)
         self._connection: Connection | None = None
 
@@ -45,20 +58,24 @@ class DatabaseConsumer(Consumer):
     def connection(self) -> Connection:
         """The consumer's connection, made anew when it was lost; raises `Retryable`."""
         if self._connection is None or self._connection.closed:
-            # A process frozen inside a transaction must lose it before the group gives its partitions away.
-            idle_s = self._settings.session_timeout_ms / 1000 * 0.6
             self._connection = database.connect(
                 self._settings.database,
                 name=self.name,
-                idle_in_transaction_s=idle_s,
+                idle_in_transaction_s=self._idle_s,
                 statement_timeout_s=STATEMENT_TIMEOUT_S,
             )
             log.get().info("database connected", server=self._connection.info.parameter_status("server_version"))
         return self._connection
 
     def assigned(self, topic_ids: Mapping[Place, str]) -> Mapping[Place, int]:
-        with self.transaction() as connection:
-            return self._ledger.claim(connection, topic_ids)
+        try:
+            with self.transaction() as connection:
+                connection.execute("select set_config('lock_timeout', %s, true)", [f"{CLAIM_WAIT_S}s"])
+                return self._ledger.claim(connection, topic_ids)
+        except Retryable as failure:
+            if isinstance(failure.__cause__, psycopg.errors.LockNotAvailable):
+                self._end_frozen()
+            raise
 
     def revoked(self, places: Sequence[Place]) -> None:
         self._ledger.release(places)
@@ -69,6 +86,12 @@ class DatabaseConsumer(Consumer):
             if len(fresh.batch):
                 self.write(connection, fresh.batch)
             self._ledger.advance(connection, fresh)
+
+    def _end_frozen(self) -> None:
+        """End this consumer's sessions whose client has been silent in the middle of a COPY; they hold their rows."""
+        with self.transaction() as connection:
+            if ended := connection.execute(_END_FROZEN, [self.name, self._idle_s]).rowcount:
+                log.get().warning("sessions of frozen processes ended", consumer=self.name, sessions=ended)
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
