@@ -6,6 +6,7 @@ from random import Random
 
 import psycopg
 
+from sentio.errors import Fatal
 from sentio.stack.kafka import KafkaServer
 from sentio.stack.postgres import PostgresServer
 from tests.chaos import retention
@@ -89,7 +90,11 @@ class Storm:
         self._publisher.check()
 
     def _start(self, server: str) -> None:
-        if self._servers[server].pid is None:
+        if self._servers[server].pid is not None:
+            return
+        try:
+            self._servers[server].start()
+        except Fatal:  # a busy machine may need longer than a start is given
             self._servers[server].start()
 
     def _freeze(self, group: str) -> None:
