@@ -39,17 +39,6 @@ _END_FROZEN = """
         and state = 'active' and wait_event = 'ClientRead' and query_start < now() - make_interval(secs => %s)
 """
 
-CLAIM_WAIT_S = 2.0
-"""How long a claim waits for whoever holds the partitions' rows before it looks whether that is a frozen process."""
-
-# In the middle of a COPY the server waits for its client without end: neither idle_in_transaction_session_timeout nor
-# statement_timeout ends that.
-_END_FROZEN = """
-    select pg_terminate_backend(pid) from pg_stat_activity
-    where application_name = %s and datname = current_database() and pid <> pg_backend_pid()
-        and state = 'active' and wait_event = 'ClientRead' and query_start < now() - make_interval(secs => %s)
-"""
-
 
 class DatabaseConsumer(Consumer):
     """Runs `write` in the transaction that moves the offsets."""
