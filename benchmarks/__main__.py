@@ -3,6 +3,7 @@
 import importlib
 import importlib.util
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 from typing import Annotated, Protocol, cast
@@ -43,7 +44,7 @@ def main(
     ] = False,
 ) -> None:
     """Run benchmarks on servers of their own, write results and docs/performance.md."""
-    log.configure("WARNING", process="bench")
+    log.configure("ERROR", process="bench")
     console = Console(stderr=True, highlight=False)
     if only is not None and only not in NAMES:
         raise typer.BadParameter(f"ONLY={only}: it may be {', '.join(NAMES)}")
@@ -69,7 +70,7 @@ def _run(each: Benchmark, rehearsal: Stage, timed: Stage, rounds: int, console: 
         rows = [row.as_json() for row in harness.run(each.contestants(timed), rehearsal, timed, rounds=rounds)]
     result = results.document(rows, events=timed.events, rounds=rounds, versions=versions)
     results.write(each.NAME, result)
-    Console().print(report.table(each.TITLE, result))
+    Console(width=None if sys.stdout.isatty() else 160).print(report.table(each.TITLE, result))
 
 
 def exists(name: str) -> bool:

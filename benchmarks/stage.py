@@ -70,9 +70,8 @@ class Stage:
         try:
             database.migrate(SecretStr(dsn))
             with psycopg.connect(dsn, autocommit=True) as connection:
-                connection.execute(
-                    "select sentio_partition_for('trades', 'executed_at', %s, 'month')", [trades.FIRST_DAY]
-                )
+                month = "select sentio_partition_for('trades', 'executed_at', %s, 'month')"
+                connection.execute(month, [trades.FIRST_DAY])
                 connection.execute("checkpoint")
             yield dsn
         finally:
