@@ -63,7 +63,7 @@ def main(
 
 def _run(each: Benchmark, rehearsal: Stage, timed: Stage, rounds: int, console: Console) -> None:
     console.print(f"[bold]{each.TITLE}[/bold]")
-    versions = results.versions(timed) | getattr(each, "versions", dict)()
+    versions = getattr(each, "versions", dict)() | results.versions(timed)
     if hasattr(each, "rows"):
         rows = each.rows(timed, rounds)
     else:

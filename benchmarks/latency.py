@@ -31,7 +31,7 @@ def rows(stage: Stage, rounds: int) -> list[dict[str, Any]]:
     for case in publish_latency.CASES:
         for caller in publish_latency.CALLERS:
             found.append(checked(publish_latency.row(case, caller, stage.kafka, stage.root, events, rounds), case))
-            stage.say(f"  {found[-1]}")
+            stage.say(f"  {found[-1]['who']}: {found[-1].get('why') or found[-1]['parts']}")
     return found
 
 

@@ -36,7 +36,8 @@ NOTES = """One topic of trades in 4 partitions into one table with a primary key
 exactly once: offsets and marks against repeats move in the transaction of the rows. The others are at least once,
 with inserts rather than upserts, which is the faster of what they offer. COPY is the binary format, encoded before,
 20,000 rows a transaction; it reads no log. Debezium reads Avro with Apicurio's converter and registry, 5,000 rows a
-batch; Quix Streams reads bare Avro and commits every 20,000 rows."""
+batch; its JVM's compiler threads are apart, since a process that runs for hours compiles no more; Quix Streams reads
+bare Avro and commits every 20,000 rows."""
 
 ROWS = 20_000
 
@@ -139,8 +140,10 @@ def contestants(_: Stage) -> list[Contestant]:
 
 
 def versions() -> dict[str, str]:
-    """Of the peers."""
-    return installed.pinned("requirements-quix.txt") | installed.pinned("connect-pom.xml")
+    """Of the peers, as pinned; "postgresql" would be the name of the server and of its driver for Java."""
+    pinned = installed.pinned("connect-pom.xml")
+    pinned["postgresql-jdbc"] = pinned.pop("postgresql")
+    return installed.pinned("requirements-quix.txt") | pinned
 
 
 def _ours(stage: Stage, log: Log, dsn: str) -> tuple[Sequence[str], Mapping[str, str]]:

@@ -14,6 +14,7 @@ from benchmarks import clocks, latency, report, results, trades
 from benchmarks.goals import Goal
 from benchmarks.harness import Differs, Measured, Row, Unavailable, row, run, without_places
 from benchmarks.peers import installed
+from benchmarks.publish_latency import RATE, SECONDS
 from benchmarks.stage import Stage
 from schemas import codec
 
@@ -134,7 +135,7 @@ def test_goal_is_checked_against_the_rows(goal: Goal, figure: str, *, reached: b
 
 def test_latency_of_a_publisher_that_refused_events_is_no_figure() -> None:
     row = {"who": "sentio: up, busy", "cpu_us_per_event": 1.0, "parts": {"p99_us": 0.2, "failed": 3}}
-    assert f"3 of {latency.publish_latency.RATE * latency.publish_latency.SECONDS:,} events" in latency.checked(row, "up")["why"]
+    assert f"3 of {RATE * SECONDS:,} events" in latency.checked(row, "up")["why"]
     assert latency.checked(row, "gone") == row  # nowhere to keep them
     kept = row | {"parts": {"p99_us": 0.2, "failed": 0}}
     assert latency.checked(kept, "up") == kept
