@@ -22,7 +22,7 @@ SLICE = 500
 DRAIN_WINDOW = 10_000
 """Records of the spool that are under way before it is noted that all of them arrived."""
 
-FRESH_MS = 200
+FRESH_MS = 2_000
 """A batch whose first event is older is sent record by record: only so can each carry the time of its publish()."""
 
 REBUILD_PAUSE_S = 1.0
