@@ -31,7 +31,8 @@ day: fills, round trips, wins, losses, volume, notional, fees and realized P&L. 
 compared with a plain computation in decimals, in every round; all are exact. As many fills as are timed come before,
 to warm up.
 
-`sentio` is the process `sentio run aggregates`, exactly once into PostgreSQL, and does more: weeks and months, each
+`sentio` is the process `sentio run aggregates`, with the second's wait for a batch that docs/operations.md advises for
+load, exactly once into PostgreSQL, and does more: weeks and months, each
 strategy and each account beside the symbols, profit and loss apart, and late events without limit. The others keep
 what was asked for, write it to a topic, take events up to two days late, and count days by UTC, which for the regular
 session is New York's day; their brokers' part holds changelogs and results. Kafka Streams: `BigDecimal`, one thread,
@@ -127,6 +128,7 @@ class Sentio:
                 "SENTIO_KAFKA": log.kafka,
                 "SENTIO_TOPIC_PREFIX": log.prefix,
                 "SENTIO_DATABASE": dsn,
+                "SENTIO_BATCH_WAIT_MS": "1000",
                 "SENTIO_LOG_LEVEL": "WARNING",
             }
             command = [sys.executable, "-m", "sentio", "run", "aggregates"]
