@@ -33,8 +33,9 @@ GOALS = [
 ]
 NOTES = """One topic of trades in 4 partitions into one table with a primary key (time, UUIDv7) and an index on
 (symbol, time), until all rows are stored. `sentio` is the process `sentio run store`, with the second's wait for a
-batch that docs/operations.md advises for load (a batch is full before), exactly once: offsets and marks against repeats move in the transaction of the rows. The others are at least once,
-with inserts rather than upserts, which is the faster of what they offer. COPY is the binary format, encoded before,
+batch that docs/operations.md advises for load (a batch is full before), exactly once: offsets and marks against repeats
+move in the transaction of the rows. The others are at least once, with inserts rather than upserts, which is the faster
+of what they offer. COPY is the binary format, encoded before,
 20,000 rows a transaction; it reads no log. Debezium reads Avro with Apicurio's converter and registry, 5,000 rows a
 batch; its JVM's compiler threads are apart, since a process that runs for hours compiles no more; Quix Streams reads
 bare Avro and commits every 20,000 rows."""
