@@ -159,7 +159,7 @@ class KafkaSender:
 
     def turn(self) -> int:
         """Hear what librdkafka has to tell, then send on what waits; returns how many went."""
-        self._producer.poll(0)
+        self._poll(0)
         under_way = self._count()
         if self._rebuild_at_s is not None:
             if not under_way and time.monotonic() >= self._rebuild_at_s:
@@ -180,9 +180,8 @@ class KafkaSender:
         """Put what is still under way where it is safe: before everything in the spool, in order."""
         deadline_s = time.monotonic() + CLOSE_S
         self._producer.purge()
-        self._producer.flush(CLOSE_S)
         while (under_way := self._count()) and time.monotonic() < deadline_s:
-            self._producer.poll(0.1)
+            self._poll(0.1)
         if under_way:
             self._failed += under_way
             log.get().error("events may be lost: librdkafka does not say what became of them", lost=under_way)
@@ -211,6 +210,13 @@ class KafkaSender:
         handed.failed.add(message.value() or b"")
         self._with_failures[handed.order] = handed
         self._start_rebuild(error)
+
+    def _poll(self, timeout_s: float) -> None:
+        """Hear of failures. A fatal one of librdkafka's own is raised, once; what was under way then comes back."""
+        try:
+            self._producer.poll(timeout_s)
+        except KafkaException as failure:
+            self._start_rebuild(failure.args[0])
 
     def _must_wait(self) -> bool:
         if self._spool and (self._durable or not self._spool.empty):
