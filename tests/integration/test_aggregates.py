@@ -136,6 +136,7 @@ class Acknowledged(EventPublisher):
 
     def __init__(self) -> None:
         self.given: list[Event] = []
+        self._failure = None
 
     def publish(self, event: Event) -> None:
         self.given.append(event)
