@@ -120,14 +120,12 @@ class DatabaseConsumer(Consumer):
 
 def _check_names(batch: Batch) -> None:
     """Raise `Poison` for rows with a name that is too long for the indexes it would stand in."""
-    for name in NAMES & set(batch.records.schema.names):
+    reasons: dict[tuple[int, int], str] = {}
+    for name in sorted(NAMES & set(batch.records.schema.names)):
         sizes = pc.binary_length(batch.records[name])
-        if len(batch) and pc.max(sizes).as_py() > LONGEST_NAME_BYTES:
-            places = zip(batch.places(), sizes.to_pylist(), strict=True)
-            raise Poison(
-                {
-                    place: f"{name} of {size:,} bytes; a name has {LONGEST_NAME_BYTES} at most"
-                    for place, size in places
-                    if size > LONGEST_NAME_BYTES
-                }
-            )
+        if (pc.max(sizes).as_py() or 0) > LONGEST_NAME_BYTES:
+            for place, size in zip(batch.places(), sizes.to_pylist(), strict=True):
+                if size > LONGEST_NAME_BYTES:
+                    reasons[place] = f"{name} of {size:,} bytes; a name has {LONGEST_NAME_BYTES} at most"
+    if reasons:
+        raise Poison(reasons)
