@@ -11,7 +11,7 @@ from typing import Annotated, Protocol, cast
 import typer
 from rich.console import Console
 
-from benchmarks import harness, report, results, stage
+from benchmarks import harness, programs, report, results, stage
 from benchmarks.goals import Goal
 from benchmarks.harness import Contestant
 from benchmarks.stage import Stage
@@ -45,6 +45,7 @@ def main(
 ) -> None:
     """Run benchmarks on servers of their own, write results and docs/performance.md."""
     log.configure("ERROR", process="bench")
+    programs.end_in_order()
     console = Console(stderr=True, highlight=False)
     if only is not None and only not in NAMES:
         raise typer.BadParameter(f"ONLY={only}: it may be {', '.join(NAMES)}")

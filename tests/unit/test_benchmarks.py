@@ -183,6 +183,29 @@ def test_clock_of_a_tree_counts_children_that_have_ended() -> None:
         process.stdin.write(b"\n")
 
 
+def test_what_a_benchmark_started_ends_with_it_on_sigterm(stage: Stage) -> None:
+    script = """
+import sys
+from pathlib import Path
+from benchmarks import programs, trades
+from benchmarks.stage import Stage
+
+programs.end_in_order()
+stage = Stage("", "", 0, 0, Path(sys.argv[1]), trades.make(1), 0, rehearsal=False, say=print)
+with programs.started(stage, "peer", [sys.executable, "-c", "import signal; signal.pause()"]) as program:
+    print(program.pid, flush=True)
+    input()
+"""
+    command = [sys.executable, "-c", script, str(stage.root)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as benchmark:
+        assert benchmark.stdout
+        peer = int(benchmark.stdout.readline())
+        assert Path(f"/proc/{peer}").exists()
+        benchmark.terminate()
+        assert benchmark.wait(20) == 1
+    assert not Path(f"/proc/{peer}").exists()
+
+
 def test_trades_are_the_same_in_every_run_and_decode_to_their_columns() -> None:
     first, second = trades.make(700), trades.make(700)
     assert first.values == second.values
