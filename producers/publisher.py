@@ -1,13 +1,12 @@
 """`EventPublisher`: hands events to Kafka without ever making the caller wait.
 
-publish() numbers the event and puts it in a queue; a thread of the publisher's own encodes, sends, and turns to
-the spool when Kafka does not take them. Once one event is spooled, all go through the spool until it is empty, so
+publish() numbers the event and puts it in a queue; a thread of the publisher's own gives it its id, encodes, sends, and
+turns to the spool when Kafka does not take them. Once one event is spooled, all go through the spool until it is empty, so
 that the order holds.
 """
 
 import threading
 import time
-from collections import deque
 from collections.abc import Collection
 from dataclasses import dataclass
 from types import TracebackType
@@ -18,8 +17,8 @@ from uuid_utils import uuid7
 
 from producers.sender import KafkaSender, Parcel
 from producers.spool import Spool
-from schemas.codec import encode
-from schemas.columns import from_events
+from producers.waiting import SMALLEST_BATCH, Batch, Waiting
+from schemas.codec import encode_events
 from schemas.events import Event
 from schemas.topics import topic_of_event
 from sentio import log
@@ -30,13 +29,8 @@ PACE_S = 0.005
 
 FLUSH_S = 0.005
 
-# Events that the publisher's thread takes in one go. The caller may wait as long as one takes, for Python runs one
-# thread at a time, so it is small until more waits than that keeps up with.
-SMALLEST_BATCH = 100
-LARGEST_BATCH = 1_000
-
-Queued = tuple[Event, bytes, int]
-"""Event, its id, its sequence."""
+_LOWEST = 1 << 61
+"""Without this bit of a UUIDv7's random ones a billion ids can be counted up from it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +86,8 @@ class EventPublisher:
         )
         self._once = log.OncePer()
         self._lock = threading.Lock()
-        self._queue: deque[Queued] = deque()
-        self._in_hand: list[Queued] = []
+        self._queue = Waiting()
+        self._in_hand: Batch | None = None
         self._next = 0
         self._repeated = 0
         self._refused = 0
@@ -119,7 +113,7 @@ class EventPublisher:
             if sequence in self._already:
                 self._repeated += 1
             elif len(self._queue) < self._limit:
-                self._queue.append((event, uuid7().bytes, sequence))
+                self._queue.put(event, sequence)
             else:
                 self._refused += 1
                 if self._once.due("full"):
@@ -190,55 +184,49 @@ class EventPublisher:
     def _work(self) -> None:
         while True:
             closing = self._closing.is_set()
-            batch = self._take()
+            batch = self._in_hand = self._queue.take()
             for parcel in self._encode(batch):
                 self._sender.send(parcel)
-            self._in_hand = []
-            if closing and not batch:
+            self._in_hand = None
+            if closing and not batch.events:
                 return
             sent = self._sender.turn()
             if not sent and len(self._queue) < SMALLEST_BATCH:
                 self._closing.wait(PACE_S)
 
-    def _take(self) -> list[Queued]:
-        waiting = len(self._queue)
-        size = min(waiting, max(SMALLEST_BATCH, min(LARGEST_BATCH, waiting // 4)))
-        # One thread takes, so that what was counted is there; no lock is held that a caller could wait for.
-        self._in_hand = [self._queue.popleft() for _ in range(size)]
-        return self._in_hand
-
     def _rescue(self) -> None:
         """Keep what the stopped thread left. The batch in its hands may go out twice; readers know it by sequence."""
-        while batch := self._in_hand or self._take():
+        while (batch := self._in_hand or self._queue.take()).events:
             try:
                 for parcel in self._encode(batch):
                     self._sender.keep(parcel.records())
             except Exception as failure:  # noqa: BLE001 - whatever the defect is, the rest may still be kept
-                self._sender.refuse(len(batch))
-                log.get().exception("events are lost: they cannot be kept", cause=repr(failure), lost=len(batch))
-            self._in_hand = []
+                lost = len(batch.events)
+                self._sender.refuse(lost)
+                log.get().exception("events are lost: they cannot be kept", cause=repr(failure), lost=lost)
+            self._in_hand = None
 
-    def _encode(self, batch: list[Queued]) -> list[Parcel]:
-        by_type: dict[type[Event], list[Queued]] = {}
-        for queued in batch:
-            by_type.setdefault(type(queued[0]), []).append(queued)
-        return [parcel for group in by_type.values() for parcel in self._encode_group(group)]
+    def _encode(self, batch: Batch) -> list[Parcel]:
+        places: dict[type[Event], list[int]] = {}
+        for place, event in enumerate(batch.events):
+            places.setdefault(type(event), []).append(place)
+        groups = [batch] if len(places) == 1 else [batch.only(of_type) for of_type in places.values()]
+        return [parcel for group in groups for parcel in self._encode_group(group)]
 
-    def _encode_group(self, group: list[Queued]) -> list[Parcel]:
+    def _encode_group(self, group: Batch) -> list[Parcel]:
         """Records of events of one type; one that cannot be encoded, for whatever reason, is counted and costs only
         itself.
         """
-        events, event_ids, sequences = map(list, zip(*group, strict=True))
-        event = type(events[0]).__name__
+        event = type(group.events[0]).__name__
+        first_id = (uuid7(nanoseconds=group.time_ns).int & ~_LOWEST).to_bytes(16)
         try:
             topic = topic_of_event(event)
-            producers = [self.producer] * len(group)
-            values = encode(event, from_events(events, event_id=event_ids, producer=producers, sequence=sequences))
-            keys = topic.record_keys(events, self.producer)
+            values = encode_events(group.events, first_id=first_id, producer=self.producer, sequences=group.sequences)
+            keys = topic.record_keys(group.events, self.producer)
         except Exception as failure:  # noqa: BLE001 - no event may stop those behind it
-            if len(group) > 1:
-                return [parcel for queued in group for parcel in self._encode_group([queued])]
+            if len(group.events) > 1:
+                return [parcel for n in range(len(group.events)) for parcel in self._encode_group(group.only([n]))]
             self._sender.refuse(1)
             log.get().error("an event cannot be encoded and is lost", type=event, cause=str(failure))
             return []
-        return [Parcel(topic.full_name(self._prefix), keys, values, event_ids)]
+        return [Parcel(topic.full_name(self._prefix), keys, values, group.time_ns // 1_000_000)]

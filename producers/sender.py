@@ -23,7 +23,7 @@ DRAIN_WINDOW = 10_000
 """Records of the spool that are under way before it is noted that all of them arrived."""
 
 FRESH_MS = 2_000
-"""A batch whose first event is older is sent record by record: only so can each carry the time of its publish()."""
+"""What is older is sent record by record: only so can each carry the time of its publish()."""
 
 REBUILD_PAUSE_S = 1.0
 CLOSE_S = 5.0
@@ -53,19 +53,14 @@ class Parcel:
     topic: str
     keys: list[bytes]
     values: list[bytes]
-    event_ids: list[bytes]
-    """UUIDv7: their first 48 bits are the time of publish()."""
+    time_ms: int
+    """When they were published."""
 
     def records(self) -> list[Record]:
-        times_ms = map(_time_ms, self.event_ids)
-        return [Record(self.topic, *parts) for parts in zip(self.keys, self.values, times_ms, strict=True)]
+        return [Record(self.topic, *parts, self.time_ms) for parts in zip(self.keys, self.values, strict=True)]
 
     def is_fresh(self) -> bool:
-        return time.time() * 1_000 - _time_ms(self.event_ids[0]) < FRESH_MS
-
-
-def _time_ms(event_id: bytes) -> int:
-    return int.from_bytes(event_id[:6], "big")
+        return time.time() * 1_000 - self.time_ms < FRESH_MS
 
 
 @dataclass(slots=True, eq=False)

@@ -11,6 +11,8 @@ from functools import cache
 import pyarrow as pa
 
 from schemas import codec_fastavro
+from schemas.columns import from_events
+from schemas.events import Event
 from schemas.registry import Version, current, locked
 
 try:
@@ -53,6 +55,21 @@ def encode(event: str, records: pa.RecordBatch) -> list[bytes]:
     Raises ValueError for a value that the schema does not allow: a null, or a word that is none of an enum's.
     """
     return (_native(event) if NATIVE else _fastavro(event)).encode(records)
+
+
+def encode_events(events: list[Event], *, first_id: bytes, producer: str, sequences: Sequence[int]) -> list[bytes]:
+    """Framed Avro of typed events, of one type and not empty, in the newest locked schema.
+
+    Their ids count up from ``first_id``. Raises as `from_events` and `encode` do.
+    """
+    event = type(events[0]).__name__
+    if codec_native is not None:
+        written = _native(event).write(events, first_id, producer, sequences)
+        if written is not None:
+            return written
+    first = int.from_bytes(first_id)
+    ids = [(first + place).to_bytes(16) for place in range(len(events))]
+    return encode(event, from_events(events, event_id=ids, producer=[producer] * len(events), sequence=sequences))
 
 
 def _why(event: str, message: bytes | None, kind: str) -> str:

@@ -8,8 +8,9 @@ import pyarrow.compute as pc
 import sentio_native
 
 from schemas.columns import columns_of
+from schemas.events import Event
 from schemas.layout import layout, symbols
-from schemas.registry import Version
+from schemas.registry import Schema, Version
 
 Disagreement = sentio_native.Disagreement
 """The native check finds a message sound and its decoder does not, or the reverse."""
@@ -28,7 +29,8 @@ class Codec:
             for field, words in zip(self._columns, self._words, strict=True)
         )
         writers = [(each.id, json.dumps(each.schema), layout(each.schema, newest.schema)) for each in versions]
-        self._native = sentio_native.Codec(newest.id, json.dumps(newest.schema), self._written, writers)
+        fields = [_written_field(field) for field in newest.schema["fields"]]
+        self._native = sentio_native.Codec(newest.id, json.dumps(newest.schema), self._written, writers, fields)
 
     def decode(self, messages: Sequence[bytes | None]) -> tuple[pa.RecordBatch, Sequence[int], list[tuple[int, str]]]:
         """Columns, the index of each of their rows, and (index, kind) of what is unusable.
@@ -58,6 +60,13 @@ class Codec:
         encoded: list[bytes] = self._native.encode(pa.record_batch(arrays, self._written))
         return encoded
 
+    def write(
+        self, events: list[Event], first_id: bytes, producer: str, sequences: Sequence[int]
+    ) -> list[bytes] | None:
+        """Framed Avro of typed events, numbered; None where one is not plainly what the schema says."""
+        written: list[bytes] | None = self._native.write(events, first_id, producer, sequences)
+        return written
+
     def _plain(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """Enums as strings, times in the zone "UTC" by that name, no metadata."""
         arrays = [
@@ -73,3 +82,20 @@ def _dictionary(column: pa.Array, words: pa.Array) -> pa.DictionaryArray:
         stranger = column.filter(pc.and_(pc.is_null(indexes), pc.is_valid(column)))[0]
         raise ValueError(f"{stranger} is none of {', '.join(words.to_pylist())}")
     return pa.DictionaryArray.from_arrays(indexes, words)
+
+
+def _written_field(field: Schema) -> tuple[str, str, int, int, list[str], bool | None]:
+    """Name, shape, size of a fixed or scale of a decimal, a decimal's digits, an enum's words, whether null is the
+    first of two branches.
+    """
+    branches = field["type"] if isinstance(field["type"], list) else [field["type"]]
+    [kind] = [branch for branch in branches if branch != "null"]
+    null_first = branches[0] == "null" if len(branches) > 1 else None
+    match kind:
+        case {"logicalType": "decimal"}:
+            return field["name"], "decimal", kind["scale"], kind["precision"], [], null_first
+        case {"logicalType": "timestamp-micros"}:
+            return field["name"], "micros", 0, 0, [], null_first
+        case dict():
+            return field["name"], kind["type"], kind.get("size", 0), 0, kind.get("symbols", []), null_first
+    return field["name"], kind, 0, 0, [], null_first

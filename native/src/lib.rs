@@ -1,11 +1,14 @@
 //! Confluent-framed Avro messages to Arrow columns and back, on Apache arrow-avro.
 //!
 //! `layout` says how a version lies in bytes, `check` whether a message is sound (so that arrow-avro, which keeps half
-//! a row when it fails, is only ever given sound ones), `codec` decodes and encodes, `python` is the module's face.
+//! a row when it fails, is only ever given sound ones), `codec` decodes and encodes, `events` writes messages from typed
+//! events, `python` is the module's face.
 //! The rules are those of `schemas/codec_fastavro.py`; tests hold the two equal.
 
 pub mod check;
 pub mod codec;
+#[cfg(feature = "python")]
+mod events;
 pub mod layout;
 #[cfg(feature = "python")]
 mod python;

@@ -11,6 +11,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 
 use crate::codec::{Failure, Reader, Version, Writer};
+use crate::events::{Events, PlainField as PlainEventField};
 use crate::layout::{Branch, Field, Limits, Shape};
 
 create_exception!(sentio_native, Disagreement, PyRuntimeError, "The check and arrow-avro disagree about a message.");
@@ -70,6 +71,7 @@ fn layout(plain: Vec<PlainField>) -> PyResult<Vec<Field>> {
 struct Codec {
     reader: Mutex<Reader>,
     writer: Mutex<Writer>,
+    events: Events,
 }
 
 /// After a panic nothing is known of what is inside: from then on the other codec does the work.
@@ -81,13 +83,16 @@ type Parts<'py> = Vec<(Bound<'py, PyAny>, Vec<usize>)>;
 
 #[pymethods]
 impl Codec {
-    /// `versions`: (id, Avro JSON, layout) of each writer; `columns`: of what `encode` is given, enums as dictionaries.
+    /// `versions`: (id, Avro JSON, layout) of each writer; `columns`: of what `encode` is given, enums as dictionaries;
+    /// `fields`: of what `write` is given.
     #[new]
     fn new(
+        py: Python<'_>,
         id: u32,
         schema: String,
         columns: &Bound<'_, PyAny>,
         versions: Vec<(u32, String, Vec<PlainField>)>,
+        fields: Vec<PlainEventField>,
     ) -> PyResult<Self> {
         let columns = Schema::from_pyarrow_bound(columns)?;
         let writer = Writer::new(&columns, &schema, id)?;
@@ -95,7 +100,8 @@ impl Codec {
             .into_iter()
             .map(|(id, schema, plain)| Ok(Version { id, schema, layout: layout(plain)? }))
             .collect::<PyResult<_>>()?;
-        Ok(Codec { reader: Mutex::new(Reader::new(schema, versions)?), writer: Mutex::new(writer) })
+        let events = Events::new(py, id, fields)?;
+        Ok(Codec { reader: Mutex::new(Reader::new(schema, versions)?), writer: Mutex::new(writer), events })
     }
 
     /// (parts, poison): (columns, indexes of its rows) for each writer id met, and (index, reason).
@@ -121,6 +127,17 @@ impl Codec {
         let rows = py.detach(|| locked(&self.writer)?.encode(&records))?;
         let (bytes, offsets) = (rows.bytes(), rows.offsets());
         PyList::new(py, offsets.windows(2).map(|ends| PyBytes::new(py, &bytes[ends[0]..ends[1]])).collect::<Vec<_>>())
+    }
+
+    /// The framed message of each typed event, or None: see `Events::write`. Holds the GIL.
+    fn write<'py>(
+        &self,
+        events: &Bound<'py, PyList>,
+        first_id: [u8; 16],
+        producer: &str,
+        sequences: Vec<i64>,
+    ) -> PyResult<Option<Bound<'py, PyList>>> {
+        self.events.write(events, u128::from_be_bytes(first_id), producer, &sequences)
     }
 }
 

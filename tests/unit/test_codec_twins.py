@@ -1,8 +1,11 @@
 """The native codec and the one on fastavro are one: same columns, same bytes, same verdicts, whatever comes."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import fields, replace
+from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
 from io import BytesIO
+from math import inf, nan
 from typing import Any
 
 import fastavro
@@ -12,6 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas import codec_fastavro
+from schemas.codec import encode
+from schemas.columns import from_events, to_events
+from schemas.events import Event
 from schemas.layout import FRAME
 from schemas.registry import Schema, Version, avro_files, current, locked
 from tests.codecs import batches, rows_of
@@ -112,6 +118,77 @@ def test_a_stated_length_of_a_terabyte_costs_nothing() -> None:
     _, kept, poison = PAIRS["TradeExecuted"][0].decode([message] * 100)
     assert not kept
     assert poison == [(index, "malformed") for index in range(100)]
+
+
+# --- typed events -------------------------------------------------------------------------------------------------
+
+
+class Word(str):
+    __slots__ = ()
+
+
+class Moment(datetime):
+    """As pandas has: a time that may be finer than its microseconds."""
+
+
+ODD: list[Any] = [
+    None, True, 0, 2**31, -(2**63), 2**63, 1.5, -0.0, inf, nan, "", "text é", "\0", "\ud800", Word("BUY"), "BUY", b"", bytes(16),
+    Decimal(0), Decimal("-0"), Decimal("0E-30"), Decimal("1E-30"), Decimal("1E+3"), Decimal("-12.5000000000000"), Decimal("0.07"),
+    Decimal("1E+400"), Decimal("9" * 18), Decimal("9" * 19), Decimal("-" + "9" * 22), Decimal("9" * 40), Decimal("0." + "9" * 20),
+    Decimal("NaN"), Decimal("-Infinity"), Decimal("sNaN"), "12.5",
+    datetime(2025, 3, 1, tzinfo=UTC).replace(tzinfo=None), datetime(2025, 3, 1, tzinfo=timezone(timedelta(hours=-5))), Moment(2025, 3, 1, tzinfo=UTC),
+    datetime(1900, 1, 1, 0, 0, 0, 1, tzinfo=UTC), datetime.max.replace(tzinfo=UTC), date(2025, 3, 1),
+]  # fmt: skip
+
+
+def by_columns(events: list[Any], first_id: bytes, sequences: list[int]) -> list[bytes] | None:
+    """What the way over columns makes of them; None where it refuses."""
+    ids = [(int.from_bytes(first_id) + place).to_bytes(16) for place in range(len(events))]
+    try:
+        columns = from_events(events, event_id=ids, producer=["p@1"] * len(events), sequence=sequences)
+        return encode(type(events[0]).__name__, columns)
+    except (ValueError, TypeError, OverflowError, pa.ArrowException):
+        return None
+
+
+@given(batches(), st.binary(min_size=16, max_size=16).filter(lambda first: first < b"\xff"))
+def test_events_are_written_as_their_columns_are(batch: tuple[str, pa.RecordBatch], first_id: bytes) -> None:
+    event, records = batch
+    events = [
+        replace(each, **{name: value.astimezone(UTC) for name, value in times(each)})
+        for each in to_events(records, event)
+    ]
+    sequences = [each.sequence for each in events]
+    written = PAIRS[event][0].write(events, first_id, "p@1", sequences)
+    assert written is not None, "it takes what a program gives"
+    assert written == by_columns(events, first_id, sequences)
+
+
+def times(event: Event) -> Iterator[tuple[str, Any]]:
+    """An event's times as a program gives them: in the zone that Python has for UTC."""
+    values = ((each.name, getattr(event, each.name)) for each in fields(event))
+    return ((name, value.astimezone(UTC)) for name, value in values if isinstance(value, datetime))
+
+
+@settings(max_examples=300)
+@given(batches(), st.integers(0, 99), st.sampled_from(ODD))
+def test_an_odd_value_is_written_as_columns_have_it_or_not_at_all(
+    batch: tuple[str, pa.RecordBatch], place: int, odd: Any
+) -> None:
+    event, records = batch
+    names = [name for name in records.schema.names if name not in ("event_id", "producer", "sequence")]
+    events = [*to_events(records, event)]
+    events[-1] = replace(events[-1], **{names[place % len(names)]: odd})
+    sequences = list(range(len(events)))
+    written = PAIRS[event][0].write(events, bytes(16), "p@1", sequences)
+    assert written is None or written == by_columns(events, bytes(16), sequences)
+
+
+def test_what_events_lack_or_are_not_is_left_to_the_columns() -> None:
+    write = PAIRS["TradeExecuted"][0].write
+    assert write([object()], bytes(16), "p@1", [0]) is None
+    assert write([None], bytes(16), "p@1", [0]) is None
+    assert write([], bytes(16), "p@1", []) == []
 
 
 # --- several writers of one event ----------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """What the sender hands to Kafka, what comes back, and the order of it all when some goes by way of the spool."""
 
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -8,7 +9,6 @@ import pytest
 from confluent_kafka import Message
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from uuid_utils import uuid7
 
 from producers import sender as sender_module
 from producers.sender import Counts, KafkaSender, Parcel
@@ -23,7 +23,7 @@ KEYS = 5
 def parcel(*numbers: int, size: int = 0) -> Parcel:
     """Fresh events with these numbers, key by key in turns."""
     values = [str(number).encode().ljust(size) for number in numbers]
-    return Parcel(TOPIC, [key(number) for number in numbers], values, [uuid7().bytes for _ in numbers])
+    return Parcel(TOPIC, [key(number) for number in numbers], values, time.time_ns() // 1_000_000)
 
 
 def record(number: int) -> Record:
@@ -105,7 +105,7 @@ def test_a_record_that_is_too_large_costs_only_itself(broker: FakeBroker) -> Non
             TOPIC,
             [both.keys[0], large.keys[0], both.keys[1]],
             [both.values[0], large.values[0], both.values[1]],
-            both.event_ids[:1] * 3,
+            both.time_ms,
         )
     )
     until(turning(sender, lambda: sender.counts() == Counts(2, 1, 0)))
@@ -130,7 +130,7 @@ def test_records_that_come_back_go_out_again_in_order_and_before_those_behind_th
 
 def test_a_fresh_event_goes_in_a_batch_and_an_old_one_keeps_its_time(broker: FakeBroker) -> None:
     sender = KafkaSender("fake", queue_records=100, spool=None, durable=False)
-    old = Parcel(TOPIC, [b"k"], [b"1"], [(1_760_000_000_123).to_bytes(6, "big") + bytes(10)])
+    old = Parcel(TOPIC, [b"k"], [b"1"], 1_760_000_000_123)
     sender.send(old)
     sender.close()
     [message] = broker.messages(TOPIC)
