@@ -1,8 +1,8 @@
 """`EventPublisher`: hands events to Kafka without ever making the caller wait.
 
-publish() numbers the event and puts it in a queue; a thread of the publisher's own gives it its id, encodes, sends, and
-turns to the spool when Kafka does not take them. Once one event is spooled, all go through the spool until it is empty, so
-that the order holds.
+publish() numbers the event and puts it in a queue; a thread of the publisher's own gives it its id, encodes,
+sends, and turns to the spool when Kafka does not take them. Once one event is spooled, all go through the spool until
+it is empty, so that the order holds.
 """
 
 import threading

@@ -10,18 +10,8 @@ import structlog
 
 def configure(level: str = "INFO", *, process: str) -> None:
     """Set up logging once, at the start of a process; ``process`` is added to every line."""
-    terminal = sys.stderr.isatty()
-    renderer: structlog.typing.Processor = (
-        structlog.dev.ConsoleRenderer() if terminal else structlog.processors.JSONRenderer()
-    )
     structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            renderer,
-        ],
+        processors=_processors(),
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
@@ -33,8 +23,20 @@ def get() -> structlog.typing.FilteringBoundLogger:
     if structlog.is_configured():
         logger: structlog.typing.FilteringBoundLogger = structlog.get_logger()
     else:
-        logger = structlog.wrap_logger(structlog.PrintLogger(sys.stderr))
+        logger = structlog.wrap_logger(structlog.PrintLogger(sys.stderr), processors=_processors())
     return logger
+
+
+def _processors() -> list[structlog.typing.Processor]:
+    """Tracebacks are plain: one with every variable in it takes seconds, and tells what is nobody's business."""
+    terminal = sys.stderr.isatty()
+    return [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+        structlog.dev.ConsoleRenderer() if terminal else structlog.processors.JSONRenderer(),
+    ]
 
 
 class OncePer:

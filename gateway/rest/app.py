@@ -3,22 +3,27 @@
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from typing import Annotated, Any, Literal
 
 import uvicorn
-from fastapi import APIRouter, FastAPI, Query, Request, Response
+from fastapi import APIRouter, FastAPI, Path, Query, Request, Response
 from starlette.exceptions import HTTPException
+from starlette.middleware.gzip import GZipMiddleware
 
 from gateway.database import Pool, pool
-from gateway.rest import problems, queries
+from gateway.rest import formats, problems, queries
 from gateway.rest.caching import answer
-from gateway.rest.models import Health, Positions, Signals, StatisticPage, TradePage
+from gateway.rest.days import today
+from gateway.rest.formats import Format
+from gateway.rest.market import Span
+from gateway.rest.models import Health, Portfolio, Positions, Signals, StatisticPage, Symbol, TradePage
 from sentio import log
 from sentio.config import RestSettings, listening
 
 CONNECTIONS = 10
 END_S = 5
+COMPRESSED_FROM_BYTES = 1_000
 PAST_DAY_S = 60  # what a client may keep unasked of a day that is over; late events still come
 
 FIRST_DAY = date(1970, 1, 1)
@@ -28,7 +33,11 @@ Day = Annotated[date | None, Query(ge=FIRST_DAY, le=LAST_DAY, description="New Y
 From = Annotated[date | None, Query(alias="from", ge=FIRST_DAY, le=LAST_DAY, description="First day")]
 To = Annotated[date | None, Query(ge=FIRST_DAY, le=LAST_DAY, description="Last day, inclusive")]
 Name = Annotated[str | None, Query(min_length=1, max_length=128, pattern=r"^[^\x00-\x1f]+$")]
-Limit = Annotated[int, Query(ge=1, le=1_000)]
+Limit = Annotated[int, Query(ge=1, le=10_000)]
+SymbolName = Annotated[str, Path(min_length=1, max_length=128, pattern=r"^[^\x00-\x1f]+$")]
+Trips = Annotated[int, Query(ge=0, le=200, description="Most round trips")]
+Since = Annotated[datetime | None, Query(description="At this time or later; without a zone it is UTC")]
+Until = Annotated[datetime | None, Query(description="Before this time; without a zone it is UTC")]
 Cursor = Annotated[str | None, Query(max_length=2_000, description="`next_cursor` of the page before")]
 
 api = APIRouter(prefix="/api/v1", responses=problems.RESPONSES)
@@ -50,6 +59,7 @@ def create_app(settings: RestSettings) -> FastAPI:
         summary="History and statistics of what the trading engine did",
         lifespan=lifespan,
     )
+    app.add_middleware(GZipMiddleware, minimum_size=COMPRESSED_FROM_BYTES)
     app.include_router(api)
     app.include_router(health)
     problems.install(app)
@@ -71,26 +81,25 @@ def _connections(request: Request) -> Pool:
     return connections
 
 
-def _today() -> date:
-    return datetime.now(queries.NEW_YORK).date()
-
-
-@api.get("/trades/history", response_model=TradePage, tags=["trades"])
+@api.get("/trades/history", response_model=TradePage, responses=formats.CONTENT, tags=["trades"])
 def trades_history(
     request: Request,
     date: Day = None,
     symbol: Name = None,
     account: Name = None,
+    since: Since = None,
+    until: Until = None,
     limit: Limit = 100,
     cursor: Cursor = None,
+    format: Format = None,  # noqa: A002 - the parameter's name
 ) -> Response:
-    """Fills of a day, or of all days, oldest first."""
-    query = {"date": date, "symbol": symbol, "account": account}
+    """Fills of a day, of a time, or of all times, oldest first."""
+    query = {"date": date, "symbol": symbol, "account": account, "since": _utc(since), "until": _utc(until)}
     page = queries.trades(_connections(request), query, limit=limit, cursor=cursor)
-    return answer(request, page, max_age_s=PAST_DAY_S if date and date < _today() else 0)
+    return formats.page(request, page, format, max_age_s=PAST_DAY_S if date and date < today() else 0)
 
 
-@api.get("/performance/daily", response_model=StatisticPage, tags=["performance"])
+@api.get("/performance/daily", response_model=StatisticPage, responses=formats.CONTENT, tags=["performance"])
 def performance_daily(
     request: Request,
     account: Name = None,
@@ -98,13 +107,15 @@ def performance_daily(
     to: To = None,
     limit: Limit = 1_000,
     cursor: Cursor = None,
+    format: Format = None,  # noqa: A002 - the parameter's name
 ) -> Response:
     """Each trading day of whole accounts, oldest first."""
     query = {"account": account, "strategy": "*", "symbol": "*", **_days(first, to)}
-    return answer(request, queries.statistics(_connections(request), "DAY", query, limit=limit, cursor=cursor))
+    page = queries.statistics(_connections(request), "DAY", query, limit=limit, cursor=cursor)
+    return formats.page(request, page, format)
 
 
-@api.get("/statistics/{kind}", response_model=StatisticPage, tags=["performance"])
+@api.get("/statistics/{kind}", response_model=StatisticPage, responses=formats.CONTENT, tags=["performance"])
 def statistics(
     request: Request,
     kind: Literal["day", "week", "month"],
@@ -115,18 +126,37 @@ def statistics(
     to: To = None,
     limit: Limit = 1_000,
     cursor: Cursor = None,
+    format: Format = None,  # noqa: A002 - the parameter's name
 ) -> Response:
     """Windows whose first day is between `from` and `to`, oldest first; `*` is all strategies, or all symbols."""
     query = {"account": account, "strategy": strategy, "symbol": symbol, **_days(first, to)}
     of_kind: dict[str, queries.Kind] = {"day": "DAY", "week": "WEEK", "month": "MONTH"}
     page = queries.statistics(_connections(request), of_kind[kind], query, limit=limit, cursor=cursor)
-    return answer(request, page)
+    return formats.page(request, page, format)
 
 
 @api.get("/signals/current", response_model=Signals, tags=["signals"])
 def signals_current(request: Request) -> Response:
-    """The newest signal of each symbol."""
+    """The newest signal of each symbol, with its price and the change of the day."""
     return answer(request, queries.current_signals(_connections(request)))
+
+
+@api.get("/symbols/{symbol:path}", response_model=Symbol, responses=problems.NOT_FOUND, tags=["signals"])
+def symbol_screen(request: Request, symbol: SymbolName, span: Span = "1D") -> Response:
+    """One symbol: newest signal, what is held of it, and bars of one or five trading days, one month or three."""
+    found = queries.symbol(_connections(request), symbol, span)
+    if found is None:
+        raise HTTPException(404, f"nothing is known of {symbol}")
+    return answer(request, found)
+
+
+@api.get("/portfolio", response_model=Portfolio, responses=problems.NOT_FOUND, tags=["positions"])
+def portfolio(request: Request, account: Name = None, trips: Trips = 20) -> Response:
+    """An account at a glance; without a name the one that reported last."""
+    found = queries.current_portfolio(_connections(request), account, trips=trips)
+    if found is None:
+        raise HTTPException(404, f"no account {account} has reported" if account else "no account has reported")
+    return answer(request, found)
 
 
 @api.get("/positions/current", response_model=Positions, tags=["positions"])
@@ -146,6 +176,10 @@ def readyz(request: Request) -> Health:
     """The database answers too."""
     queries.answers(_connections(request))
     return Health(status="ok")
+
+
+def _utc(at: datetime | None) -> datetime | None:
+    return at if at is None or at.tzinfo else at.replace(tzinfo=UTC)
 
 
 def _days(first: date | None, last: date | None) -> dict[str, Any]:

@@ -55,6 +55,16 @@ class Signal(Event):
     generated_at: Instant
 
 
+class CurrentSignal(Signal):
+    """A symbol's newest signal, and what the symbol costs."""
+
+    price: Amount | None = Field(description="Newest close of a minute bar, or price from outside, whichever is newer.")
+    price_at: Instant | None
+    change_of_day: Amount | None = Field(
+        description="The price over the last close of an earlier trading day, minus one."
+    )
+
+
 class Position(Event):
     """A position that is held."""
 
@@ -101,6 +111,61 @@ class Statistic(BaseModel):
     max_drawdown: Amount | None
 
 
+class Bar(BaseModel):
+    """One or more minutes of a symbol; prices in USD, volume in shares."""
+
+    start_at: Instant
+    open: Amount
+    high: Amount
+    low: Amount
+    close: Amount
+    volume: Amount
+
+
+class Symbol(BaseModel):
+    """One symbol's screen."""
+
+    symbol: str
+    price: Amount | None
+    price_at: Instant | None
+    change_of_day: Amount | None
+    signal: Signal | None
+    positions: list[Position] = Field(description="What accounts hold of it.")
+    span: Literal["1D", "5D", "1M", "3M"]
+    step_minutes: int | None = Field(description="Minutes a bar; null without bars.")
+    bars: list[Bar] = Field(description="Up to the newest, at most 500.")
+
+
+class RoundTrip(BaseModel):
+    """What one fill closed, first in, first out. Null where the entry lies before the newest 5,000 fills."""
+
+    strategy: str
+    symbol: str
+    direction: Literal["LONG", "SHORT"]
+    quantity: Amount
+    entry_price: Amount | None
+    exit_price: Amount
+    fees: Amount | None = Field(description="Of the exit and, by share, of its entries; already inside realized_pnl.")
+    realized_pnl: Amount
+    opened_at: Instant | None
+    closed_at: Instant
+
+
+class Portfolio(BaseModel):
+    """One account at a glance; amounts in USD, returns as fractions."""
+
+    account: str
+    equity: Amount
+    cash: Amount = Field(description="Equity less what the open positions are worth at their marks.")
+    day_return: Amount
+    total_return: Amount | None = Field(description="Equity over the first equity of the account, minus one.")
+    realized_pnl: Amount = Field(description="Of the day.")
+    unrealized_pnl: Amount
+    minute_at: Instant = Field(description="The minute that the account was reported for.")
+    positions: list[Position]
+    round_trips: list[RoundTrip] = Field(description="Newest first.")
+
+
 class TradePage(BaseModel):
     trades: list[Trade]
     next_cursor: str | None = Field(description="Give it back as `cursor` for the next page; null at the end.")
@@ -112,7 +177,7 @@ class StatisticPage(BaseModel):
 
 
 class Signals(BaseModel):
-    signals: list[Signal]
+    signals: list[CurrentSignal]
 
 
 class Positions(BaseModel):

@@ -17,11 +17,18 @@ from sentio.errors import Retryable
 RETRY_AFTER_S = 5
 MEDIA_TYPE = "application/problem+json"
 
-RESPONSES: dict[int | str, dict[str, Any]] = {
-    status: {"model": Problem, "description": HTTPStatus(status).phrase, "content": {MEDIA_TYPE: {}}}
-    for status in (400, 500, 503)
-}
+
+def _described(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    return {
+        status: {"model": Problem, "description": HTTPStatus(status).phrase, "content": {MEDIA_TYPE: {}}}
+        for status in statuses
+    }
+
+
+RESPONSES = _described(400, 500, 503)
 """For OpenAPI: what any path may answer."""
+
+NOT_FOUND = _described(404)
 
 
 def install(app: FastAPI) -> None:

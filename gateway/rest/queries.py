@@ -1,43 +1,43 @@
 """What the REST API reads. Every query is bounded by a limit and by the connection's statement timeout."""
 
 from collections.abc import Mapping
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, Literal
 from uuid import UUID
-from zoneinfo import ZoneInfo
 
 from psycopg import sql
+from psycopg.rows import DictRow
 
 from gateway.database import Pool, reading
 from gateway.newest import columns, newest_of_each
-from gateway.rest import pages
+from gateway.rest import market, pages
+from gateway.rest.days import day_of, start_of
 from gateway.rest.models import (
+    CurrentSignal,
+    Portfolio,
     Position,
     Positions,
     Signal,
     Signals,
     Statistic,
     StatisticPage,
+    Symbol,
     Trade,
     TradePage,
 )
 from gateway.rest.pages import BadCursor
+from gateway.rest.portfolio import portfolio
 from schemas.columns import arrow_schema
 from schemas.topics import topic_of_event
 
-NEW_YORK = ZoneInfo("America/New_York")
-
 Kind = Literal["DAY", "WEEK", "MONTH"]
+NO_QUOTE: DictRow = {"price": None, "price_at": None, "change_of_day": None}
+
 _STATISTIC_KEY = ("start_at", "account", "strategy", "symbol")
 
 
-def start_of(day: date) -> datetime:
-    """First instant of a New York trading day."""
-    return datetime.combine(day, time(), NEW_YORK).astimezone(UTC)
-
-
 def trades(connections: Pool, query: Mapping[str, Any], *, limit: int, cursor: str | None) -> TradePage:
-    """Fills by (executed_at, event_id); ``query`` has date, symbol and account, each may be None."""
+    """Fills by (executed_at, event_id); ``query`` has date, symbol, account, since and until, each may be None."""
     conditions = [_equals(name, query[name]) for name in ("symbol", "account") if query[name] is not None]
     day: date | None = query["date"]
     if day is not None:
@@ -45,6 +45,10 @@ def trades(connections: Pool, query: Mapping[str, Any], *, limit: int, cursor: s
         conditions.append(
             sql.SQL("executed_at >= {} and executed_at < {}").format(sql.Literal(start_of(day)), sql.Literal(after))
         )
+    if query["since"] is not None:
+        conditions.append(sql.SQL("executed_at >= {}").format(sql.Literal(query["since"])))
+    if query["until"] is not None:
+        conditions.append(sql.SQL("executed_at < {}").format(sql.Literal(query["until"])))
     if cursor is not None:
         at, event_id = pages.decode(cursor, query, length=2)
         conditions.append(
@@ -86,9 +90,7 @@ def statistics(
     )
     with reading(connections) as connection:
         rows = connection.execute(statement).fetchall()
-    page = [
-        Statistic.model_validate({**row, "date": row["start_at"].astimezone(NEW_YORK).date()}) for row in rows[:limit]
-    ]
+    page = [Statistic.model_validate({**row, "date": day_of(row["start_at"])}) for row in rows[:limit]]
     last = page[-1] if len(rows) > limit else None
     key = [last.start_at.isoformat(), last.account, last.strategy, last.symbol] if last else []
     return StatisticPage(statistics=page, next_cursor=pages.encode(key, scope) if last else None)
@@ -98,7 +100,38 @@ def current_signals(connections: Pool) -> Signals:
     """The newest of each symbol, by symbol."""
     with reading(connections) as connection:
         rows = newest_of_each(connection, topic_of_event("SignalGenerated"), None)
-    return Signals(signals=sorted((Signal.model_validate(row) for row in rows), key=lambda one: one.symbol))
+        quotes = market.quotes(connection, [row["symbol"] for row in rows])
+    signals = (CurrentSignal.model_validate({**NO_QUOTE, **quotes.get(row["symbol"], {}), **row}) for row in rows)
+    return Signals(signals=sorted(signals, key=lambda one: one.symbol))
+
+
+def symbol(connections: Pool, name: str, span: market.Span) -> Symbol | None:
+    """All there is of one symbol; None when there is nothing."""
+    with reading(connections) as connection:
+        signals = newest_of_each(connection, topic_of_event("SignalGenerated"), name)
+        held = newest_of_each(connection, topic_of_event("PositionUpdated"), None)
+        quote = market.quotes(connection, [name]).get(name, NO_QUOTE)
+        step, bars = market.bars(connection, name, span)
+    positions = [Position.model_validate(row) for row in held if row["symbol"] == name]
+    if not signals and not positions and quote is NO_QUOTE:
+        return None
+    return Symbol.model_validate(
+        {
+            **quote,
+            "symbol": name,
+            "signal": Signal.model_validate(signals[0]) if signals else None,
+            "positions": sorted(positions, key=lambda one: one.account),
+            "span": span,
+            "step_minutes": step,
+            "bars": bars,
+        }
+    )
+
+
+def current_portfolio(connections: Pool, account: str | None, *, trips: int) -> Portfolio | None:
+    """See `portfolio.portfolio`."""
+    with reading(connections) as connection:
+        return portfolio(connection, account, trips=trips)
 
 
 def current_positions(connections: Pool, account: str | None) -> Positions:

@@ -1,11 +1,8 @@
 """The REST API on a real database."""
 
 import signal
-import socket
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -14,68 +11,9 @@ from uuid import UUID
 import httpx
 import psycopg
 import pytest
-import uuid_utils
-import uvicorn
 from psycopg import sql
-from pydantic import SecretStr
 
-from gateway.rest.app import create_app
-from sentio.config import RestSettings
-from sentio.database import migrate
-
-OPENING = datetime(2025, 10, 10, 13, 30, tzinfo=UTC)
-
-
-class Rows:
-    """Writes rows as the store would."""
-
-    def __init__(self, dsn: str) -> None:
-        self._dsn = dsn
-        self._sequence = 0
-
-    def add(self, table: str, *rows: dict[str, Any], **common: Any) -> None:
-        with psycopg.connect(self._dsn) as connection:
-            for given in rows or ({},):
-                row = {**common, **given}
-                if table != "windows":
-                    row = {"event_id": UUID(bytes=uuid_utils.uuid7().bytes), "producer": "engine"} | row
-                    row["sequence"] = self._sequence = self._sequence + 1
-                connection.execute(
-                    sql.SQL("insert into {} ({}) values ({})").format(
-                        sql.Identifier(table),
-                        sql.SQL(", ").join(map(sql.Identifier, row)),
-                        sql.SQL(", ").join(sql.Placeholder() * len(row)),
-                    ),
-                    list(row.values()),
-                )
-
-    def trade(self, minute: int, **fields: Any) -> None:
-        common = {"account": "a", "strategy": "s", "symbol": "TQQQ", "action": "ENTRY", "side": "BUY"}
-        amounts = {"quantity": Decimal(10), "price": Decimal("101.2500000001"), "fees": Decimal(0)}
-        at = OPENING + timedelta(minutes=minute)
-        self.add("trades", {**common, **amounts, "reason": "r", "executed_at": at, **fields})
-
-
-@pytest.fixture
-def rows(database: str) -> Rows:
-    migrate(SecretStr(database))
-    return Rows(database)
-
-
-@pytest.fixture
-def client(rows: Rows, database: str) -> Iterator[httpx.Client]:
-    app = create_app(RestSettings(database=SecretStr(database)))
-    server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False))
-    bound = socket.create_server(("127.0.0.1", 0))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]})
-    thread.start()
-    try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{bound.getsockname()[1]}", timeout=20) as made:
-            yield made
-    finally:
-        server.should_exit = True
-        thread.join()
-        bound.close()
+from tests.rest import OPENING, Rows
 
 
 def test_trade_is_shown_exactly_as_it_is_stored(rows: Rows, client: httpx.Client) -> None:
@@ -296,14 +234,18 @@ def test_openapi_describes_every_path(client: httpx.Client) -> None:
         "/api/v1/statistics/{kind}",
         "/api/v1/signals/current",
         "/api/v1/positions/current",
+        "/api/v1/symbols/{symbol}",
+        "/api/v1/portfolio",
         "/livez",
         "/readyz",
     }
     history = described["paths"]["/api/v1/trades/history"]["get"]
-    assert {one["name"] for one in history["parameters"]} == {"date", "symbol", "account", "limit", "cursor"}
+    assert {one["name"] for one in history["parameters"]} == {
+        "date", "symbol", "account", "since", "until", "limit", "cursor", "format",
+    }  # fmt: skip
     assert described["components"]["schemas"]["Trade"]["properties"]["price"]["type"] == "string"
     days = described["paths"]["/api/v1/performance/daily"]["get"]["parameters"]
-    assert {one["name"] for one in days} == {"account", "from", "to", "limit", "cursor"}
+    assert {one["name"] for one in days} == {"account", "from", "to", "limit", "cursor", "format"}
 
 
 def test_process_serves_and_ends_on_sigterm(rows: Rows, database: str) -> None:

@@ -1,0 +1,42 @@
+"""Rows in the database as the store would write them, for the tests of REST."""
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import psycopg
+import uuid_utils
+from psycopg import sql
+
+OPENING = datetime(2025, 10, 10, 13, 30, tzinfo=UTC)
+
+
+class Rows:
+    """Writes rows as the store would."""
+
+    def __init__(self, dsn: str) -> None:
+        self._dsn = dsn
+        self._sequence = 0
+
+    def add(self, table: str, *rows: dict[str, Any], **common: Any) -> None:
+        with psycopg.connect(self._dsn) as connection:
+            for given in rows or ({},):
+                row = {**common, **given}
+                if table != "windows":
+                    row = {"event_id": UUID(bytes=uuid_utils.uuid7().bytes), "producer": "engine"} | row
+                    row["sequence"] = self._sequence = self._sequence + 1
+                connection.execute(
+                    sql.SQL("insert into {} ({}) values ({})").format(
+                        sql.Identifier(table),
+                        sql.SQL(", ").join(map(sql.Identifier, row)),
+                        sql.SQL(", ").join(sql.Placeholder() * len(row)),
+                    ),
+                    list(row.values()),
+                )
+
+    def trade(self, minute: int, **fields: Any) -> None:
+        common = {"account": "a", "strategy": "s", "symbol": "TQQQ", "action": "ENTRY", "side": "BUY"}
+        amounts = {"quantity": Decimal(10), "price": Decimal("101.2500000001"), "fees": Decimal(0)}
+        at = OPENING + timedelta(minutes=minute)
+        self.add("trades", {**common, **amounts, "reason": "r", "executed_at": at, **fields})
