@@ -95,6 +95,7 @@ class RestSettings(DatabaseSettings):
 
     rest_host: str = Field("127.0.0.1", description="address to listen on")
     rest_port: Port = Field(8080, description="port to listen on; 0 takes a free one")
+    rest_requests: int = Field(100, ge=0, description="requests a minute from one address; 0: without limit")
 
 
 @contextmanager

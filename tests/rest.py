@@ -1,13 +1,22 @@
-"""Rows in the database as the store would write them, for the tests of REST."""
+"""REST served for a test, and rows in the database as the store would write them."""
 
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
+import httpx
 import psycopg
 import uuid_utils
+import uvicorn
 from psycopg import sql
+
+from gateway.rest.app import create_app
+from sentio.config import RestSettings
 
 OPENING = datetime(2025, 10, 10, 13, 30, tzinfo=UTC)
 
@@ -40,3 +49,19 @@ class Rows:
         amounts = {"quantity": Decimal(10), "price": Decimal("101.2500000001"), "fees": Decimal(0)}
         at = OPENING + timedelta(minutes=minute)
         self.add("trades", {**common, **amounts, "reason": "r", "executed_at": at, **fields})
+
+
+@contextmanager
+def served(settings: RestSettings) -> Iterator[httpx.Client]:
+    """A client of the API on a free port, until the end of the block."""
+    server = uvicorn.Server(uvicorn.Config(create_app(settings), log_config=None, access_log=False))
+    bound = socket.create_server(("127.0.0.1", 0))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]})
+    thread.start()
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{bound.getsockname()[1]}", timeout=20) as made:
+            yield made
+    finally:
+        server.should_exit = True
+        thread.join()
+        bound.close()

@@ -1,5 +1,6 @@
 """The REST API: history and statistics from the database, read only."""
 
+import math
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -7,11 +8,12 @@ from datetime import UTC, date, datetime
 from typing import Annotated, Any, Literal
 
 import uvicorn
-from fastapi import APIRouter, FastAPI, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, Path, Query, Request, Response
 from starlette.exceptions import HTTPException
 from starlette.middleware.gzip import GZipMiddleware
 
 from gateway.database import Pool, pool
+from gateway.limits import Rate, source_of
 from gateway.rest import formats, problems, queries
 from gateway.rest.caching import answer
 from gateway.rest.days import today
@@ -23,6 +25,7 @@ from sentio.config import RestSettings, listening
 
 CONNECTIONS = 10
 END_S = 5
+MINUTE_S = 60.0
 COMPRESSED_FROM_BYTES = 1_000
 PAST_DAY_S = 60  # what a client may keep unasked of a day that is over; late events still come
 
@@ -40,7 +43,15 @@ Since = Annotated[datetime | None, Query(description="At this time or later; wit
 Until = Annotated[datetime | None, Query(description="Before this time; without a zone it is UTC")]
 Cursor = Annotated[str | None, Query(max_length=2_000, description="`next_cursor` of the page before")]
 
-api = APIRouter(prefix="/api/v1", responses=problems.RESPONSES)
+
+async def _limited(request: Request) -> None:
+    rate: Rate | None = request.app.state.rate
+    wait_s = rate.wait_s(source_of(request.client.host if request.client else "")) if rate else 0
+    if wait_s:
+        raise HTTPException(429, "too many requests", {"Retry-After": str(math.ceil(wait_s))})
+
+
+api = APIRouter(prefix="/api/v1", responses=problems.RESPONSES, dependencies=[Depends(_limited)])
 health = APIRouter(tags=["health"])
 
 
@@ -60,6 +71,7 @@ def create_app(settings: RestSettings) -> FastAPI:
         lifespan=lifespan,
     )
     app.add_middleware(GZipMiddleware, minimum_size=COMPRESSED_FROM_BYTES)
+    app.state.rate = Rate(settings.rest_requests, MINUTE_S) if settings.rest_requests else None
     app.include_router(api)
     app.include_router(health)
     problems.install(app)

@@ -12,8 +12,10 @@ import httpx
 import psycopg
 import pytest
 from psycopg import sql
+from pydantic import SecretStr
 
-from tests.rest import OPENING, Rows
+from sentio.config import RestSettings
+from tests.rest import OPENING, Rows, served
 
 
 def test_trade_is_shown_exactly_as_it_is_stored(rows: Rows, client: httpx.Client) -> None:
@@ -263,3 +265,12 @@ def test_process_serves_and_ends_on_sigterm(rows: Rows, database: str) -> None:
         assert httpx.get(f"{address}/readyz", timeout=10).status_code == 200
         process.send_signal(signal.SIGTERM)
         assert process.wait(10) in {0, -signal.SIGTERM}
+
+
+def test_who_asks_too_often_is_told_when_to_come_again(rows: Rows, database: str) -> None:
+    with served(RestSettings(database=SecretStr(database), rest_requests=2)) as client:
+        assert [client.get("/api/v1/positions/current").status_code for _ in range(3)] == [200, 200, 429]
+        refused = client.get("/api/v1/signals/current")
+        assert 25 <= int(refused.headers["retry-after"]) <= 30
+        assert refused.headers["content-type"] == "application/problem+json"
+        assert client.get("/readyz").status_code == 200, "health is not counted"
