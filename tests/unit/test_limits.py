@@ -29,15 +29,14 @@ def test_so_many_at_once_and_then_one_at_a_time() -> None:
     assert rate.wait_s("a") > 0
 
 
-@given(st.integers(1, 20), st.lists(st.floats(0, 100), max_size=60))
-def test_no_more_than_the_count_and_what_refilled_since(count: int, pauses_s: list[float]) -> None:
+@given(st.integers(1, 20), st.lists(st.tuples(st.floats(0, 100), st.integers(1, 25)), max_size=8))
+def test_no_more_than_the_count_and_what_refilled_since(count: int, bursts: list[tuple[float, int]]) -> None:
     clock = Clock()
     rate = Rate(count, 60.0, now_s=clock)
     allowed_s = []
-    for pause_s in pauses_s:
+    for pause_s, size in bursts:
         clock.now_s += pause_s
-        if not rate.wait_s("a"):
-            allowed_s.append(clock.now_s)
+        allowed_s += [clock.now_s for _ in range(size) if not rate.wait_s("a")]
     for first in range(len(allowed_s)):
         for last in range(first, len(allowed_s)):
             passed_s = allowed_s[last] - allowed_s[first]
