@@ -36,8 +36,7 @@ class Sender:
             "message.timeout.ms": 0,
             "delivery.report.only.error": True,
         }
-        self._topic = topic_of_event(EVENT)
-        self._topic_name = self._topic.full_name(topic_prefix)
+        self._topic = topic_of_event(EVENT).full_name(topic_prefix)
         self._client = Producer(self._config)
         self._next = 0
         self._error: KafkaError | None = None
@@ -45,20 +44,19 @@ class Sender:
 
     def send(self, windows: pa.Table) -> None:
         """Hand over a lot, columns as in `SCHEMA`. The one before must have arrived or failed."""
-        count = len(windows)
+        if not (count := len(windows)):
+            return
         header = [
             pa.array([uuid7().bytes for _ in range(count)], pa.binary(16)),
             pa.repeat(self.producer, count),
             pa.array(range(self._next, self._next + count), pa.int64()),
         ]
         self._next += count
-        [records] = pa.table([*header, *windows.columns], arrow_schema(EVENT)).combine_chunks().to_batches() or [None]
-        if records is None:
-            return
+        [records] = pa.table([*header, *windows.columns], arrow_schema(EVENT)).combine_chunks().to_batches()
         messages: list[dict[str, Any]] = [
             {"key": key, "value": value} for key, value in zip(_keys(windows), encode(EVENT, records), strict=True)
         ]
-        if self._client.produce_batch(self._topic_name, messages, on_delivery=self._failed) < count:
+        if self._client.produce_batch(self._topic, messages, on_delivery=self._failed) < count:
             self._error = next(error for message in messages if (error := message.get("_error")))
 
     def arrived(self) -> bool | None:

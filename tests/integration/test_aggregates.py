@@ -210,6 +210,18 @@ def test_changes_of_one_window_are_one_event_with_its_newest_state(windows: Conn
     assert [(row["revision"], row["fills"]) for row in lot.to_pylist()] == [(3, 3)] * 12
 
 
+def test_changes_of_windows_that_are_gone_are_forgotten(windows: Connection) -> None:
+    sender = Lots()
+    with windows.transaction(force_rollback=True):
+        write(windows, batch_of([(trade(0), 0)]))
+        windows.execute("delete from windows")
+        announcer = Announcer(sender, lambda: windows)
+        turn(announcer)
+        turn(announcer)
+        assert changes(windows) == 0
+    assert [len(lot) for lot in sender.given] == [0]
+
+
 def test_a_lot_is_limited_and_the_rest_follows(windows: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(merging, "CHANGES_A_ROW", 5)
     monkeypatch.setattr(announce, "AT_MOST", 7)
