@@ -4,14 +4,13 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from hashlib import md5
-from typing import Any
 
 import pyarrow as pa
 from hypothesis import strategies as st
 
-from producers.publisher import EventPublisher
+from consumers.aggregates.sender import Sender
 from schemas.columns import from_events
-from schemas.events import Event, PerformanceMinute
+from schemas.events import PerformanceMinute
 from schemas.topics import Topic, topic_of_event
 from sentio.batch import Batch, Range
 from tests.naive import Numbered
@@ -25,16 +24,19 @@ Log = dict[tuple[str, int], list[Numbered]]
 """Records of each (event type, partition), in the order of their offsets."""
 
 
-class Silent(EventPublisher):
+class Silent(Sender):
     """Announces to nobody."""
 
     def __init__(self) -> None:
         pass
 
-    def publish(self, event: Event) -> None:
+    def send(self, windows: pa.Table) -> None:
         pass
 
-    def close(self, timeout_s: float = 0) -> Any:
+    def arrived(self) -> bool | None:
+        return True
+
+    def close(self) -> None:
         pass
 
 

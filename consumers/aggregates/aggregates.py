@@ -7,11 +7,11 @@ from psycopg import Connection
 from consumers.aggregates import drawdown, limits, partials
 from consumers.aggregates.announce import Announcer
 from consumers.aggregates.merge import merge
+from consumers.aggregates.sender import Sender
 from consumers.sink import DatabaseConsumer
-from producers.publisher import EventPublisher
 from sentio import database
 from sentio.batch import Batch
-from sentio.config import ConsumerSettings, PublisherSettings, load
+from sentio.config import ConsumerSettings
 
 
 class Aggregates(DatabaseConsumer):
@@ -20,14 +20,10 @@ class Aggregates(DatabaseConsumer):
     name: ClassVar[str] = "aggregates"
     topics: ClassVar[tuple[str, ...]] = ("trades.executed", "performance.minute")
 
-    def __init__(self, settings: ConsumerSettings, publisher: EventPublisher | None = None) -> None:
+    def __init__(self, settings: ConsumerSettings, sender: Sender | None = None) -> None:
         super().__init__(settings)
-        # Without a spool of its own: what is not acknowledged is still in the table, and goes out again.
-        self._publisher = publisher or EventPublisher(
-            load(PublisherSettings, kafka=settings.kafka, topic_prefix=settings.topic_prefix, spool=None),
-            name=self.name,
-        )
-        self._announcer = Announcer(self._publisher, self.connection)
+        self._sender = sender or Sender(settings.kafka, settings.topic_prefix, name=self.name)
+        self._announcer = Announcer(self._sender, self.connection)
 
     def write(self, connection: Connection, batch: Batch) -> None:
         if batch.topic.event == "TradeExecuted":
@@ -43,5 +39,5 @@ class Aggregates(DatabaseConsumer):
             self._announcer.turn()
 
     def close(self) -> None:
-        self._publisher.close(timeout_s=2)
+        self._sender.close()
         super().close()

@@ -1,37 +1,50 @@
-"""Publishes changed windows on `aggregates.updated`: after commit, at most once a second each, newest state only."""
+"""Announces changed windows on `aggregates.updated`: after commit, at most once a second each, newest state only."""
 
 import time
 from collections.abc import Callable
 
+import pyarrow as pa
 from psycopg import Connection
-from psycopg.rows import dict_row
+from pyarrow import csv
 
-from producers.publisher import EventPublisher
-from schemas.columns import arrow_schema
-from schemas.events import AggregateUpdated
-from sentio.errors import Fatal
+from consumers.aggregates.sender import SCHEMA, Sender
 
 EVERY_S = 1.0
-MOST_SHARE = 0.2  # of the member's time; while it catches up, the states in between are worth less than the speed
-AT_MOST = 5_000
+MOST_SHARE = 0.05  # of the member's time; while it catches up, the states in between are worth less than the speed
+AT_MOST = 10_000
+"""Changes in a lot, but for those of the last row; several of one window are one event."""
+
 ANNOUNCE_LOCK = 0x414E4E4F  # one member of the group announces at a time
 
-_HEADER = {"event_id", "producer", "sequence"}
-_COLUMNS = ", ".join(name for name in arrow_schema("AggregateUpdated").names if name not in _HEADER)
+_LOT = """
+    select coalesce(array_agg(id), '{}') from (
+        select id, sum(windows) over (order by id) - windows as before from window_changes
+    ) as waiting where before < %s
+"""
+_NEWEST = f"""
+    copy (
+        select {", ".join(SCHEMA.names)} from statistics natural join (
+            select distinct each.*
+            from window_changes, unnest(account, strategy, symbol, kind, start_at)
+                as each (account, strategy, symbol, kind, start_at)
+            where id = any(%s)
+        ) as changed
+    ) to stdout (format csv)
+"""
+_AS_IN_SCHEMA = csv.ConvertOptions(column_types=SCHEMA, null_values=[""], strings_can_be_null=False)
 
 
 class Announcer:
-    """Sends the newest state of each window whose revision nobody was told yet.
+    """Sends the newest state of each window in `window_changes`.
 
-    A window is marked as announced only once Kafka has acknowledged it; a crash in between sends the same revision
-    again, which readers know by its number.
+    The changes are deleted only once Kafka has acknowledged the windows; a crash in between sends the same revisions
+    again, which readers know by their numbers.
     """
 
-    def __init__(self, publisher: EventPublisher, connection: Callable[[], Connection]) -> None:
-        self._publisher = publisher
+    def __init__(self, sender: Sender, connection: Callable[[], Connection]) -> None:
+        self._sender = sender
         self._connection = connection
-        self._under_way: list[AggregateUpdated] = []
-        self._failed = 0
+        self._under_way: list[int] = []
         self._next_s = 0.0
 
     def turn(self) -> None:
@@ -42,15 +55,12 @@ class Announcer:
         self._next_s = max(self._next_s, now_s + (now_s - began_s) / MOST_SHARE)
 
     def _go_on(self) -> None:
-        if self._publisher.failure:
-            raise Fatal(f"windows are no longer announced: {self._publisher.failure!r} stopped the publisher")
         if self._under_way:
-            counters = self._publisher.counters()
-            if counters.waiting:
+            arrived = self._sender.arrived()
+            if arrived is None:
                 return
-            if counters.failed == self._failed:
+            if arrived:
                 self._mark()
-            self._failed = counters.failed
             self._under_way = []
         if time.monotonic() >= self._next_s:
             self._next_s = time.monotonic() + EVERY_S
@@ -58,35 +68,32 @@ class Announcer:
 
     def _send(self) -> None:
         connection = self._connection()
-        with connection.transaction(), connection.cursor(row_factory=dict_row) as cursor:
-            cursor.execute("select pg_try_advisory_xact_lock(%s) as mine", [ANNOUNCE_LOCK])
-            row = cursor.fetchone()
-            if row is None or not row["mine"]:
+        with connection.transaction(), connection.cursor() as cursor:
+            row = cursor.execute("select pg_try_advisory_xact_lock(%s)", [ANNOUNCE_LOCK]).fetchone()
+            if row is None or not row[0]:
                 return
-            cursor.execute(
-                f"select {_COLUMNS} from statistics natural join"
-                " (select account, strategy, symbol, kind, start_at from windows"
-                "  where unannounced_since is not null order by unannounced_since limit %s) as changed",
-                [AT_MOST],
-            )
-            events = [AggregateUpdated(**row) for row in cursor]
-        for event in events:
-            self._publisher.publish(event)
-        # Only now: what was not published must not be marked.
-        self._under_way = events
+            # Before the windows are read: what changes from now on is in another row.
+            [ids] = cursor.execute(_LOT, [AT_MOST]).fetchone() or [[]]
+            if not ids:
+                return
+            with cursor.copy(_NEWEST, [ids]) as rows:
+                windows = _table(b"".join(rows))
+        self._sender.send(windows)
+        # Only now: what was not sent must not be marked.
+        self._under_way = ids
 
     def _mark(self) -> None:
-        events = sorted(self._under_way, key=lambda e: (e.account, e.strategy, e.symbol, e.kind, e.start_at))
         connection = self._connection()
         with connection.transaction():
-            connection.execute(
-                "update windows as w set published_revision = greatest(published_revision, done.revision),"
-                # Changed meanwhile: at the end of the queue again.
-                " unannounced_since = case when w.revision > done.revision then now() end"
-                " from unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::timestamptz[], %s::bigint[])"
-                " as done (account, strategy, symbol, kind, start_at, revision)"
-                " where (w.account, w.strategy, w.symbol, w.kind, w.start_at)"
-                " = (done.account, done.strategy, done.symbol, done.kind, done.start_at)",
-                [[getattr(e, name) for e in events]
-                 for name in ("account", "strategy", "symbol", "kind", "start_at", "revision")],
-            )  # fmt: skip
+            connection.execute("delete from window_changes where id = any(%s)", [self._under_way])
+
+
+def _table(rows: bytes) -> pa.Table:
+    if not rows:
+        return SCHEMA.empty_table()
+    return csv.read_csv(
+        pa.BufferReader(rows),
+        csv.ReadOptions(column_names=SCHEMA.names, use_threads=False),
+        csv.ParseOptions(newlines_in_values=True),
+        _AS_IN_SCHEMA,
+    )

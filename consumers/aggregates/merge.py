@@ -13,6 +13,15 @@ _INCOMING = """
     create temp table if not exists incoming (like windows including defaults) on commit delete rows;
     delete from incoming
 """
+# Not sorted: in whatever order the scan gives them.
+_CHANGED = """
+    insert into window_changes (windows, account, strategy, symbol, kind, start_at)
+    select count(*), array_agg(account), array_agg(strategy), array_agg(symbol), array_agg(kind), array_agg(start_at)
+    from (select *, (row_number() over () - 1) / %s as part from incoming) as changed group by part
+"""
+CHANGES_A_ROW = 5_000
+"""Bounds how much is announced in one go."""
+
 _EARLIEST = ("equity_open", "equity_open_at", "equity_open_producer", "equity_open_sequence")
 _LATEST = ("equity_close", "equity_close_at", "equity_close_producer", "equity_close_sequence")
 
@@ -20,7 +29,7 @@ _LATEST = ("equity_close", "equity_close_at", "equity_close_producer", "equity_c
 def merge(connection: Connection, partials: pl.DataFrame) -> None:
     """Add ``partials`` (from `partials.of_trades` or `of_performance`, sorted by key) to the table.
 
-    Raises every touched window's revision.
+    Raises every touched window's revision, and notes in `window_changes` that it is to be announced.
     """
     names = partials.columns
     columns = sql.SQL(", ").join(map(sql.Identifier, names))
@@ -37,9 +46,10 @@ def merge(connection: Connection, partials: pl.DataFrame) -> None:
         sql.SQL(
             "insert into windows as w ({columns}) select {columns} from incoming"
             " on conflict (account, strategy, symbol, kind, start_at) do update set revision = w.revision + 1,"
-            " updated_at = now(), unannounced_since = coalesce(w.unannounced_since, now()), {changes}"
+            " updated_at = now(), {changes}"
         ).format(columns=columns, changes=changes)
     )
+    connection.execute(_CHANGED, [CHANGES_A_ROW])
 
 
 def _copy_binary(partials: pl.DataFrame) -> Iterator[bytes]:

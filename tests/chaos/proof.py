@@ -1,5 +1,9 @@
 """What must hold after the storm. Each claim gives its problems as lines, so that one failure shows all of them."""
 
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -13,6 +17,8 @@ from tests.chaos.witness import Witness
 
 BATCH_RECORDS = 1_000
 """A publisher that is killed may leave a batch half written: holes in its sequences are within one batch of the end."""
+
+VERIFY_S = 300
 
 _WINDOWS = Path(__file__).with_name("windows.sql").read_text()
 
@@ -45,6 +51,26 @@ def every_event_is_in_its_table_once(
 
 def every_window_equals_the_rows(connection: psycopg.Connection) -> Iterator[str]:
     yield from (f"window: {row}" for row in connection.execute(_WINDOWS.encode()))
+
+
+def verify_agrees(connection: psycopg.Connection, environment: Mapping[str, str]) -> Iterator[str]:
+    """`sentio verify` as an operator runs it: it ends with 0, and has compared every window of the table."""
+    done = subprocess.run(
+        [sys.executable, "-m", "sentio", "verify", "--json"],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=VERIFY_S,
+    )
+    *differences, last = [line for line in done.stdout.splitlines() if line.startswith("{")] or ["{}"]
+    if done.returncode != 0:
+        yield f"sentio verify ends with {done.returncode}: {done.stderr.strip()[-500:]}"
+        yield from (f"sentio verify: {line}" for line in differences[:3])
+    [(windows,)] = connection.execute("select count(*) from windows").fetchall()
+    expected = {"from": None, "to": None, "differing": 0, "windows": windows, "moving": 0, "left_out": 0}
+    if json.loads(last) != expected or not windows:
+        yield f"sentio verify says {last}, not {json.dumps(expected)}"
 
 
 def every_poison_message_is_a_dead_letter(

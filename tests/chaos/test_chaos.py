@@ -103,6 +103,7 @@ def test_every_event_is_stored_and_counted_once_whatever_is_killed_frozen_or_cut
     with psycopg.connect(dsn) as connection:
         problems += proof.every_event_is_in_its_table_once(connection, truth, NAMES)
         problems += proof.every_window_equals_the_rows(connection)
+        problems += proof.verify_agrees(connection, environment | {"SENTIO_DATABASE": dsn})
         problems += proof.every_group_stands_at_the_end(connection, truth, PREFIX)
     say(
         f"{len(truth.ids):,} events in {len(publisher.runs)} runs of the publisher, {truth.repeats:,} repeats"

@@ -48,7 +48,7 @@ def aggregates(database_server: str) -> Iterator[Interrupted]:
 
 def begin_anew(consumer: Interrupted) -> None:
     with consumer.connection().transaction():
-        consumer.connection().execute("truncate windows, consumer_offsets, consumer_marks")
+        consumer.connection().execute("truncate windows, window_changes, consumer_offsets, consumer_marks")
     names = [topic.full_name(PREFIX) for topic in (TRADES, PERFORMANCE)]
     consumer.assigned({(name, partition): "id" for name in names for partition in range(PARTITIONS)})
 

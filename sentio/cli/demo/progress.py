@@ -21,7 +21,7 @@ from sentio.errors import Retryable
 EVERY_S = 0.25
 
 _READ = "select group_name, topic, sum(greatest(next_offset, 0))::bigint from consumer_offsets group by 1, 2"
-_UNANNOUNCED = "select count(*) from windows where revision > published_revision"
+_UNANNOUNCED = "select coalesce(sum(windows), 0)::bigint from window_changes"
 
 
 def reporter(*, quiet: bool) -> Callable[[str], None]:
