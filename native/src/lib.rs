@@ -8,4 +8,6 @@ pub mod check;
 pub mod codec;
 pub mod layout;
 #[cfg(feature = "python")]
+mod fanout;
+#[cfg(feature = "python")]
 mod python;
