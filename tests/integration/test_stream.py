@@ -12,6 +12,7 @@ import pytest
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 
+from gateway.stream import connection
 from gateway.stream.cursor import Cursor, decode, encode, epoch_of
 from schemas.events import EngineHeartbeat, PositionUpdated, SignalGenerated
 from sentio.testing.servers import Kafka
@@ -21,8 +22,8 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
+def anyio_backend() -> tuple[str, dict[str, bool]]:
+    return "asyncio", {"use_uvloop": True}
 
 
 @pytest.fixture
@@ -247,8 +248,11 @@ async def test_absurdly_large_request_is_closed(platform: Platform) -> None:
         assert (await phone.close_code())[0] == 1009
 
 
-async def test_slow_client_is_closed_and_may_come_back_with_its_cursor(platform: Platform) -> None:
-    settings = platform.settings.model_copy(update={"stream_queue": 50})
+async def test_slow_client_is_closed_and_may_come_back_with_its_cursor(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "CLOSE_S", 60.0)  # the close frame waits behind what it has not read
+    settings = platform.settings.model_copy(update={"stream_behind_s": 0.5})
     bulky = [trade(number, reason="x" * 20_000) for number in range(1_500)]
     async with gateway(settings) as running, running.phone() as quick:
         async with running.phone(max_queue=1) as slow:
