@@ -146,6 +146,7 @@ async def stage(descriptors: Descriptors, **options: Any) -> AsyncIterator[Stage
         counting,
         backlog_bytes=settings.stream_backlog_bytes,
         behind_s=settings.stream_behind_s,
+        compression=settings.stream_compression,
         answer=lambda _: None,
         greet=greet,
     )

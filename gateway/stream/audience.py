@@ -8,9 +8,10 @@ from gateway.stream import protocol
 from gateway.stream.channels import Channel
 from gateway.stream.connection import AT_ONCE_BYTES, Connection
 from gateway.stream.cursor import Positions
+from gateway.stream.deflate import payload
 from gateway.stream.delivery import Delivery
 from gateway.stream.descriptors import GONE, Descriptors
-from gateway.stream.framing import framed, parts
+from gateway.stream.framing import parts
 from gateway.stream.ring import Entry, Log
 
 
@@ -115,18 +116,18 @@ class Audience:
         if self._members:
             sent = 0
             for part in parts(messages, AT_ONCE_BYTES):
-                self._send_part(descriptors, b"".join(map(framed, part)), entries[sent:])
+                self._send_part(descriptors, payload(part, self.delivery.codec), entries[sent:])
                 sent += len(part)
         for listener in list(self._ahead):
             self._send_ahead(listener, entries)
 
-    def _send_part(self, descriptors: Descriptors, payload: bytes, unsent: Sequence[Entry]) -> None:
+    def _send_part(self, descriptors: Descriptors, batch: bytes, unsent: Sequence[Entry]) -> None:
         without_room = []
-        for place, written in descriptors.send(self._handles, payload):
+        for place, written in descriptors.send(self._handles, batch):
             listener = self._members[place]
             if written == GONE:
                 listener.connection.abort()
-            elif not listener.connection.put(payload, written):
+            elif not listener.connection.put(batch, written):
                 without_room.append(listener)
         for listener in without_room:
             self.remove(listener)

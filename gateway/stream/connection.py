@@ -14,6 +14,7 @@ from websockets.http11 import Request, Response
 from websockets.protocol import CONNECTING, OPEN, Event
 from websockets.server import ServerProtocol
 
+from gateway.stream.deflate import Codec, codec_of
 from gateway.stream.framing import framed
 
 if TYPE_CHECKING:
@@ -52,7 +53,9 @@ class Connection(asyncio.Protocol):
         """Of `descriptors`."""
 
         self._sockets = sockets
-        self._protocol = ServerProtocol(max_size=LARGEST_MESSAGE_BYTES, logger=sockets.silence)
+        self._protocol = ServerProtocol(
+            max_size=LARGEST_MESSAGE_BYTES, extensions=sockets.extensions, logger=sockets.silence
+        )
         self._transport: Any = None  # asyncio's types have no transport with all that a socket's has
         self._hearer: Hearer | None = None
         self._part: bytearray | None = None
@@ -110,7 +113,7 @@ class Connection(asyncio.Protocol):
     # What is said to the client
 
     def offer(self, *messages: bytes) -> None:
-        """Send what is for this client alone, at once; whoever has much to say waits for `room` first."""
+        """Send what is for this client alone, at once and not compressed; wait for `room` before saying much."""
         if self._protocol.state is OPEN:
             self._transport.write(b"".join(map(framed, messages)))
 
@@ -138,6 +141,11 @@ class Connection(asyncio.Protocol):
     def is_held(self) -> bool:
         """Whether bytes wait for the socket."""
         return self._held_since_s is not None
+
+    @property
+    def codec(self) -> Codec:
+        """How to write what is for many."""
+        return codec_of(self._protocol.extensions)
 
     def close(self, code: int, reason: str) -> None:
         """The close frame comes behind what waits for the socket, and is not waited for longer than `CLOSE_S`."""

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from gateway.stream.channels import Channel
+from gateway.stream.deflate import Codec
 from sentio.config import StreamSettings
 
 
@@ -25,12 +26,15 @@ class Delivery:
     conflate: bool
     """Only the newest message of each key is sent."""
 
+    codec: Codec
 
-def delivery(channel: Channel, wishes: Wishes, settings: StreamSettings) -> Delivery:
+
+def delivery(channel: Channel, wishes: Wishes, codec: Codec, settings: StreamSettings) -> Delivery:
     """What a client gets; only a topic with a key of its state can be conflated."""
     usual = channel.topic.channel in settings.stream_conflated.split(",")
     wait_ms = settings.stream_conflated_ms if usual else settings.stream_wait_ms
     return Delivery(
         wait_s=0.0 if wishes.latency == "lowest" else wait_ms / 1000,
         conflate=usual and wishes.conflate is not False,
+        codec=codec,
     )

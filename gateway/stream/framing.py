@@ -2,14 +2,14 @@
 
 from collections.abc import Iterable, Iterator
 
-TEXT, FINAL = 0x01, 0x80
+TEXT, COMPRESSED, FINAL = 0x01, 0x40, 0x80
 SHORT, OF_TWO_BYTES, OF_EIGHT_BYTES = 125, 126, 127
 
 
-def framed(message: bytes) -> bytes:
-    """A text message as one frame."""
+def framed(message: bytes, *, compressed: bool = False) -> bytes:
+    """A text message as one frame; ``compressed`` says that it is, as RFC 7692 has it."""
     size = len(message)
-    head = FINAL | TEXT
+    head = FINAL | COMPRESSED | TEXT if compressed else FINAL | TEXT
     if size <= SHORT:
         return bytes((head, size)) + message
     if size < 1 << 16:

@@ -65,6 +65,7 @@ async def run(settings: StreamSettings, stop: asyncio.Event, *, listening: "asyn
         written_by,
         backlog_bytes=settings.stream_backlog_bytes,
         behind_s=settings.stream_behind_s,
+        compression=settings.stream_compression,
         answer=health.answer,
         greet=greet,
     )

@@ -68,7 +68,7 @@ class Session:
             self._leave(channel.name)
             subscription = self._subscriptions[channel.name] = Subscription(
                 channel,
-                delivery(channel, request.wishes, self._settings),
+                delivery(channel, request.wishes, self._connection.codec, self._settings),
                 self._connection,
                 request.id,
                 self._sources,

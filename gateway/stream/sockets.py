@@ -12,6 +12,7 @@ from websockets.http11 import Request
 
 from gateway.stream import protocol
 from gateway.stream.connection import Connection, Hearer
+from gateway.stream.deflate import Offers
 from gateway.stream.descriptors import Descriptors
 
 PING_S = 20.0
@@ -33,6 +34,7 @@ class Sockets:
         *,
         backlog_bytes: int,
         behind_s: float,
+        compression: bool,
         answer: Callable[[Request], Answer | None],
         greet: Callable[[Connection], Hearer],
     ) -> None:
@@ -45,6 +47,7 @@ class Sockets:
         """Those with bytes that wait for the socket."""
 
         self.closing = False
+        self.extensions = [Offers()] if compression else []
         self.silence = logging.getLogger("gateway.websockets")  # scanners and lost phones are no news
         self.silence.setLevel(logging.CRITICAL)
         self._behind_s = behind_s

@@ -11,9 +11,14 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory, PerMessageDeflate
 from websockets.frames import Frame, Opcode
+from websockets.streams import StreamReader
 
-from gateway.stream import connection, sockets
+from gateway.stream import audience, connection, deflate, sockets
+from gateway.stream.deflate import Codec
 from gateway.stream.descriptors import Descriptors, PythonDescriptors, descriptors
 from schemas.events import PositionUpdated
 from tests.gateways import START, Phone, trade, trades
@@ -163,7 +168,9 @@ async def test_slow_client_of_a_state_gets_what_is_newest_when_it_reads(begin: B
         await on.follow("PositionUpdated")
         await live(phone, "positions")
         number = 0
-        while not on.sockets.held or number % 100:
+        missed = 0
+        while missed < 100:
+            missed += len(on.sockets.held)
             await on.publish([position(number, "SPY"), position(number + 1, "TQQQ")])
             number += 2
         async with asyncio.timeout(20):
@@ -279,6 +286,81 @@ async def test_nonsense_right_behind_the_handshake_is_the_end(begin: Begin) -> N
         async with asyncio.timeout(20):
             assert await reader.read() == b""
         writer.close()
+
+
+@pytest.mark.parametrize(
+    ("wish", "answer"),
+    [
+        ({"compression": None}, None),
+        ({}, "permessage-deflate; client_no_context_takeover"),
+        (
+            {"server_no_context_takeover": True},
+            "permessage-deflate; server_no_context_takeover; client_no_context_takeover",
+        ),
+        ({"server_max_window_bits": 10}, None),
+    ],
+)
+async def test_compression_is_what_was_agreed(begin: Begin, wish: dict[str, Any], answer: str | None) -> None:
+    options: dict[str, Any] = wish
+    if wish and "compression" not in wish:
+        options = {"compression": None, "extensions": [ClientPerMessageDeflateFactory(**wish)]}
+    async with begin(stream_wait_ms=1_000) as on, on.phone(**options) as phone:
+        assert phone.socket.response
+        assert phone.socket.response.headers.get("Sec-WebSocket-Extensions") == answer
+        await on.follow("TradeExecuted")
+        await live(phone, "trades")
+        for number in range(20):
+            await on.publish([trade(number)])
+        assert sequences(await phone.updates(20)) == list(range(20))
+        await phone.say(op="ping", id="x" * 10_000)
+        assert (await phone.next("error"))["code"] == "bad_request"  # it was read
+
+
+async def test_batch_is_compressed_once_for_all_and_small(begin: Begin, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[tuple[Codec, int, int]] = []
+
+    def measured(messages: list[bytes], codec: Codec) -> bytes:
+        made = deflate.payload(messages, codec)
+        sent.append((codec, sum(map(len, messages)), len(made)))
+        return made
+
+    monkeypatch.setattr(audience, "payload", measured)
+    async with (
+        begin(stream_wait_ms=1_000) as on,
+        on.phone() as one,
+        on.phone() as two,
+        on.phone(compression=None) as plain,
+    ):
+        await on.follow("TradeExecuted")
+        for phone in (one, two, plain):
+            await live(phone, "trades")
+        await on.publish(trades(50))
+        for phone in (one, two, plain):
+            assert sequences(await phone.updates(50)) == list(range(50))
+        assert sorted(codec.name for codec, _, _ in sent) == ["PLAIN", "TOGETHER"]
+        assert all(made < size / 4 for codec, size, made in sent if codec is Codec.TOGETHER)
+
+
+@given(
+    st.lists(
+        st.lists(st.binary(max_size=200) | st.sampled_from([b"same" * 50, b"{}"]), min_size=1, max_size=5), max_size=5
+    ),
+    st.sampled_from(Codec),
+)
+def test_clients_read_whatever_batches_they_get(batches: list[list[bytes]], codec: Codec) -> None:
+    """Also one that missed a batch, or was told something of its own in between."""
+    client = PerMessageDeflate(codec is Codec.APART, True, 15, 15)
+    for index, batch in enumerate(batches):
+        if index % 3 == 1:
+            continue
+        reader = StreamReader()
+        reader.feed_data(deflate.payload(batch, codec))
+        reader.feed_eof()
+        for message in batch:
+            parsing = Frame.parse(reader.read_exact, mask=False, extensions=[client])
+            with pytest.raises(StopIteration) as done:
+                next(parsing)
+            assert bytes(done.value.value.data) == message
 
 
 async def test_many_clients_get_the_same_in_one_call(begin: Begin) -> None:
