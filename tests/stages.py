@@ -147,6 +147,7 @@ async def stage(descriptors: Descriptors, **options: Any) -> AsyncIterator[Stage
         backlog_bytes=settings.stream_backlog_bytes,
         behind_s=settings.stream_behind_s,
         compression=settings.stream_compression,
+        shared=settings.stream_workers > 1,
         answer=lambda _: None,
         greet=greet,
     )

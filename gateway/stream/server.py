@@ -1,6 +1,7 @@
 """The WebSocket gateway as a process: start, serve, heartbeat, and an orderly end."""
 
 import asyncio
+import multiprocessing
 import signal
 from concurrent.futures import ThreadPoolExecutor
 
@@ -43,6 +44,8 @@ async def _until_signalled(settings: StreamSettings) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, asked)
+    if parent := multiprocessing.parent_process():  # one of several workers: none outlives who started it
+        loop.add_reader(parent.sentinel, asked)
     await run(settings, stop)
 
 
@@ -66,6 +69,7 @@ async def run(settings: StreamSettings, stop: asyncio.Event, *, listening: "asyn
         backlog_bytes=settings.stream_backlog_bytes,
         behind_s=settings.stream_behind_s,
         compression=settings.stream_compression,
+        shared=settings.stream_workers > 1,
         answer=health.answer,
         greet=greet,
     )

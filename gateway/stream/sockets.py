@@ -26,7 +26,10 @@ Answer = Coroutine[Any, Any, tuple[int, str]]
 
 
 class Sockets:
-    """`greet` says whom an open connection belongs to, `answer` which requests are HTTP and no handshake."""
+    """`greet` says whom an open connection belongs to, `answer` which requests are HTTP and no handshake.
+
+    ``shared``: other processes listen on the same port.
+    """
 
     def __init__(
         self,
@@ -35,6 +38,7 @@ class Sockets:
         backlog_bytes: int,
         behind_s: float,
         compression: bool,
+        shared: bool,
         answer: Callable[[Request], Answer | None],
         greet: Callable[[Connection], Hearer],
     ) -> None:
@@ -51,6 +55,7 @@ class Sockets:
         self.silence = logging.getLogger("gateway.websockets")  # scanners and lost phones are no news
         self.silence.setLevel(logging.CRITICAL)
         self._behind_s = behind_s
+        self._shared = shared
         self._answering: set[asyncio.Task[None]] = set()
         self._nobody = asyncio.Event()
         self._servers: list[asyncio.Server] = []
@@ -61,7 +66,7 @@ class Sockets:
         bound: list[socket.socket] = []
         for family, _, _, _, address in dict.fromkeys(found):
             port = bound[0].getsockname()[1] if bound else port
-            one = socket.create_server((address[0], port), family=family, backlog=WAITING)
+            one = socket.create_server((address[0], port), family=family, backlog=WAITING, reuse_port=self._shared)
             one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)  # connections inherit it
             bound.append(one)
         loop = asyncio.get_running_loop()
