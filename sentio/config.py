@@ -100,6 +100,10 @@ class StreamSettings(DatabaseSettings):
         description="channels of which only the newest message of each key is sent: signals, positions, performance",
     )
     stream_conflated_ms: float = Field(100.0, ge=0, le=10_000, description="the same wait on those, milliseconds")
+    stream_tls_certificate: Path | None = Field(
+        None, description="file of the certificate and its chain, PEM; unset: no TLS"
+    )
+    stream_tls_key: Path | None = Field(None, description="file of the certificate's key, PEM; unset: in the same file")
     stream_workers: int = Field(1, ge=1, le=256, description="processes that share the port")
     stream_compression: bool = Field(True, description="compress updates for clients that can (permessage-deflate)")
     stream_ring: int = Field(50_000, ge=100, description="newest messages of each topic kept in memory")

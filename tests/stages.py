@@ -22,6 +22,7 @@ from gateway.stream.session import Session
 from gateway.stream.snapshot import Snapshot, Snapshots
 from gateway.stream.sockets import Sockets
 from gateway.stream.subscription import Sources
+from gateway.stream.tls import tls
 from schemas.columns import arrow_schema, from_events
 from schemas.events import Event
 from schemas.topics import Topic, topic_of_event
@@ -107,7 +108,9 @@ class Stage:
 
     @asynccontextmanager
     async def phone(self, **options: Any) -> AsyncIterator[Phone]:
-        async with connect(f"ws://127.0.0.1:{self.port}", max_size=None, **options) as opened:
+        async with connect(
+            f"{'wss' if 'ssl' in options else 'ws'}://127.0.0.1:{self.port}", max_size=None, **options
+        ) as opened:
             phone = Phone(opened)
             assert (await phone.listen())["type"] == "greeting"
             yield phone
@@ -148,6 +151,7 @@ async def stage(descriptors: Descriptors, **options: Any) -> AsyncIterator[Stage
         behind_s=settings.stream_behind_s,
         compression=settings.stream_compression,
         shared=settings.stream_workers > 1,
+        tls=tls(settings),
         answer=lambda _: None,
         greet=greet,
     )

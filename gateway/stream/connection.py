@@ -70,9 +70,11 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
-        self._transport.set_write_buffer_limits(high=0)  # told of every byte that the socket did not take
         self._sockets.all.add(self)
-        if transport.get_extra_info("sslcontext") is None:
+        # To be told of every byte that waits. A transport with TLS would tell of none, too, and never take it back.
+        has_tls = transport.get_extra_info("sslcontext") is not None
+        self._transport.set_write_buffer_limits(high=1 if has_tls else 0, low=0)
+        if not has_tls:
             self.handle = self._sockets.descriptors.open(transport.get_extra_info("socket").fileno())
         self._abort_in(HANDSHAKE_S)
 

@@ -19,6 +19,7 @@ from gateway.stream.session import Session
 from gateway.stream.snapshot import Snapshots
 from gateway.stream.sockets import SLICE, Sockets
 from gateway.stream.subscription import Sources
+from gateway.stream.tls import tls
 from sentio import log
 from sentio.config import StreamSettings
 from sentio.config import listening as can_listen
@@ -70,6 +71,7 @@ async def run(settings: StreamSettings, stop: asyncio.Event, *, listening: "asyn
         behind_s=settings.stream_behind_s,
         compression=settings.stream_compression,
         shared=settings.stream_workers > 1,
+        tls=tls(settings),
         answer=health.answer,
         greet=greet,
     )
@@ -80,7 +82,9 @@ async def run(settings: StreamSettings, stop: asyncio.Event, *, listening: "asyn
     try:
         with can_listen("stream_port", settings.stream_port):
             port = await sockets.listen(settings.stream_host, settings.stream_port)
-        log.get().info("listening", address=f"ws://{settings.stream_host}:{port}")
+        log.get().info(
+            "listening", address=f"{'wss' if settings.stream_tls_certificate else 'ws'}://{settings.stream_host}:{port}"
+        )
         if listening:
             listening.set_result(port)
         tasks = [

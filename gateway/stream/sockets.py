@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import socket
+import ssl
 import time
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
@@ -39,6 +40,7 @@ class Sockets:
         behind_s: float,
         compression: bool,
         shared: bool,
+        tls: ssl.SSLContext | None,
         answer: Callable[[Request], Answer | None],
         greet: Callable[[Connection], Hearer],
     ) -> None:
@@ -56,6 +58,7 @@ class Sockets:
         self.silence.setLevel(logging.CRITICAL)
         self._behind_s = behind_s
         self._shared = shared
+        self._tls = tls
         self._answering: set[asyncio.Task[None]] = set()
         self._nobody = asyncio.Event()
         self._servers: list[asyncio.Server] = []
@@ -70,7 +73,10 @@ class Sockets:
             one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)  # connections inherit it
             bound.append(one)
         loop = asyncio.get_running_loop()
-        self._servers = [await loop.create_server(lambda: Connection(self), sock=one, backlog=WAITING) for one in bound]
+        self._servers = [
+            await loop.create_server(lambda: Connection(self), sock=one, backlog=WAITING, ssl=self._tls)
+            for one in bound
+        ]
         return int(bound[0].getsockname()[1])
 
     async def watch(self) -> None:

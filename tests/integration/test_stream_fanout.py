@@ -4,10 +4,13 @@ import asyncio
 import json
 import os
 import socket
+import ssl
+import subprocess
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,7 +23,10 @@ from websockets.streams import StreamReader
 from gateway.stream import audience, connection, deflate, sockets
 from gateway.stream.deflate import Codec
 from gateway.stream.descriptors import Descriptors, PythonDescriptors, descriptors
+from gateway.stream.tls import tls
 from schemas.events import PositionUpdated
+from sentio.config import StreamSettings
+from sentio.errors import SettingError
 from tests.gateways import START, Phone, trade, trades
 from tests.stages import HANDSHAKE, Stage, stage
 
@@ -361,6 +367,54 @@ def test_clients_read_whatever_batches_they_get(batches: list[list[bytes]], code
             with pytest.raises(StopIteration) as done:
                 next(parsing)
             assert bytes(done.value.value.data) == message
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One that signs itself, with its key."""
+    made = tmp_path_factory.mktemp("tls") / "both.pem"
+    subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]
+    command = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:prime256v1",
+        "-nodes",
+        *subject,
+    ]
+    subprocess.run([*command, "-keyout", made, "-out", made.with_suffix(".crt")], check=True, capture_output=True)
+    made.write_text(made.read_text() + made.with_suffix(".crt").read_text())
+    return made
+
+
+async def test_clients_over_tls_get_what_the_others_get(begin: Begin, certificate: Path) -> None:
+    trust = ssl.create_default_context(cafile=certificate)
+    async with begin(stream_wait_ms=0, stream_tls_certificate=certificate) as on, on.phone(ssl=trust) as phone:
+        assert phone.socket.transport.get_extra_info("ssl_object").version() == "TLSv1.3"
+        await on.follow("TradeExecuted")
+        await live(phone, "trades")
+        for number in range(60):
+            await on.publish([trade(number, reason=os.urandom(10_000).hex())])  # more than its sockets hold
+        assert sequences(await phone.updates(60)) == list(range(60))
+        old = ssl.create_default_context(cafile=certificate)
+        old.maximum_version = ssl.TLSVersion.TLSv1_2
+        with pytest.raises((ssl.SSLError, ConnectionError)):
+            async with on.phone(ssl=old):
+                pass
+
+
+def test_certificate_that_cannot_be_used_names_its_setting(certificate: Path, tmp_path: Path) -> None:
+    nothing = StreamSettings(stream_tls_certificate=tmp_path / "none.pem")
+    with pytest.raises(SettingError, match=r"SENTIO_STREAM_TLS_CERTIFICATE=.*none\.pem with its key: No such file"):
+        tls(nothing)
+    without = StreamSettings(stream_tls_certificate=certificate.with_suffix(".crt"))
+    with pytest.raises(SettingError, match="SENTIO_STREAM_TLS_CERTIFICATE"):
+        tls(without)
+    with pytest.raises(SettingError, match="SENTIO_STREAM_TLS_CERTIFICATE is not set"):
+        tls(StreamSettings(stream_tls_key=certificate))
 
 
 async def test_many_clients_get_the_same_in_one_call(begin: Begin) -> None:
