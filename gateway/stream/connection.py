@@ -116,12 +116,12 @@ class Connection(asyncio.Protocol):
 
     def offer(self, *messages: bytes) -> None:
         """Send what is for this client alone, at once and not compressed; wait for `room` before saying much."""
-        if self._protocol.state is OPEN:
+        if self._protocol.state is OPEN and not self._transport.is_closing():
             self._transport.write(b"".join(map(framed, messages)))
 
     def put(self, payload: bytes, written: int) -> bool:
         """Send the rest of what `descriptors` could not write; False, and nothing is sent, when too much waits."""
-        if self._protocol.state is not OPEN:
+        if self._protocol.state is not OPEN or self._transport.is_closing():
             return True
         rest = memoryview(payload)[written:]
         waiting = self._transport.get_write_buffer_size()
@@ -233,10 +233,12 @@ class Connection(asyncio.Protocol):
 
     def _flush(self) -> None:
         """Write what `websockets` has to say, and see to the end when it says that it is one."""
+        if self._transport.is_closing():
+            return
         for data in self._protocol.data_to_send():
             if data:
                 self._transport.write(data)
-            elif self._transport.can_write_eof() and not self._transport.is_closing():
+            elif self._transport.can_write_eof():
                 self._transport.write_eof()
             else:
                 self._transport.close()

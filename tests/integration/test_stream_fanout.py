@@ -5,6 +5,7 @@ import json
 import os
 import socket
 import ssl
+import struct
 import subprocess
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
@@ -149,7 +150,9 @@ async def test_client_whose_socket_takes_parts_gets_every_byte_in_order(begin: B
         await on.follow("TradeExecuted")
         async with on.phone(max_queue=1) as phone, on.phone() as quick:
             for one in on.sockets.all:
-                one._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4_608)
+                kernel = one._transport.get_extra_info("socket")
+                assert kernel.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT) == sockets.UNSENT_BYTES
+                kernel.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4_608)
             await live(phone, "trades")
             await live(quick, "trades")
             most = 0
@@ -228,6 +231,35 @@ async def test_who_asks_without_reading_the_answers_is_not_listened_to(begin: Be
         # What it sent in one read is answered: 64 KiB at most (256 KiB in asyncio), each answer as long as its ping.
         assert on.only._transport.get_write_buffer_size() < 600_000
         client.close()
+
+
+async def test_client_that_is_gone_before_its_answer_disturbs_nobody(
+    begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, may_answer = asyncio.Event(), asyncio.Event()
+
+    async def answer() -> tuple[int, str]:
+        asked.set()
+        await may_answer.wait()
+        return 200, "ok"
+
+    async with begin() as on, on.phone() as phone:
+        monkeypatch.setattr(on.sockets, "answer", lambda _: answer())
+        client = socket.create_connection(("127.0.0.1", on.port))
+        client.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+        await asked.wait()
+        [gone] = [one for one in on.sockets.all if one.handle and one._hearer is None]
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        client.close()  # with a reset
+        while gone in on.sockets.all:  # noqa: ASYNC110 - of the other end
+            await asyncio.sleep(0.001)
+        may_answer.set()
+        await phone.nothing_more()
+        assert not on.sockets._answering
+        gone.ask()
+        gone.close(1000, "")
+        gone.offer(b"x")
+        assert gone.put(b"x", 0)
 
 
 async def test_client_that_does_not_answer_a_ping_is_closed(begin: Begin, monkeypatch: pytest.MonkeyPatch) -> None:
