@@ -122,13 +122,16 @@ class Audience:
             self._send_ahead(listener, entries)
 
     def _send_part(self, descriptors: Descriptors, batch: bytes, unsent: Sequence[Entry]) -> None:
-        without_room = []
+        without_room, gone = [], []
         for place, written in descriptors.send(self._handles, batch):
             listener = self._members[place]
             if written == GONE:
-                listener.connection.abort()
+                gone.append(listener)
             elif not listener.connection.put(batch, written):
                 without_room.append(listener)
+        for listener in gone:
+            self.remove(listener)
+            listener.connection.broken()
         for listener in without_room:
             self.remove(listener)
             listener.resume(before(unsent, self.log.positions))

@@ -157,6 +157,11 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
         self._flush()
 
+    def broken(self) -> None:
+        """The socket can be written to no more; one that is being closed in order may still take what waits."""
+        if self._protocol.state is OPEN:
+            self._transport.abort()
+
     def abort(self) -> None:
         self._transport.abort()
 

@@ -172,6 +172,24 @@ async def test_client_whose_socket_takes_parts_gets_every_byte_in_order(begin: B
             assert sequences(await phone.updates(1)) == [100]  # live again
 
 
+async def test_close_reaches_a_client_behind_what_waits_whatever_is_published_then(
+    begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "CLOSE_S", 60.0)
+    async with begin(stream_wait_ms=0) as on, on.phone(max_queue=1) as phone:
+        await on.follow("TradeExecuted")
+        await live(phone, "trades")
+        number = 0
+        while not on.sockets.held:
+            await on.publish([trade(number, reason=os.urandom(10_000).hex())])
+            number += 1
+        on.only.close(4508, "come back")
+        await on.publish([trade(number)])
+        assert await phone.close_code() == (4508, "come back")
+        updates = [frame for frame in phone.heard if frame["type"] == "update"]
+        assert sequences(updates) == list(range(number))
+
+
 async def test_slow_client_of_a_state_gets_what_is_newest_when_it_reads(begin: Begin) -> None:
     async with begin(stream_conflated_ms=0, stream_backlog_bytes=1_024) as on, on.phone(max_queue=1) as phone:
         await on.follow("PositionUpdated")
