@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 from decimal import Decimal
@@ -252,7 +253,7 @@ async def test_slow_client_is_closed_and_may_come_back_with_its_cursor(
     platform: Platform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connection, "CLOSE_S", 60.0)  # the close frame waits behind what it has not read
-    settings = platform.settings.model_copy(update={"stream_behind_s": 0.5})
+    settings = platform.settings.model_copy(update={"stream_behind_s": 2.0})
     bulky = [trade(number, reason="x" * 20_000) for number in range(1_500)]
     async with gateway(settings) as running, running.phone() as quick:
         async with running.phone(max_queue=1) as slow:
@@ -260,7 +261,10 @@ async def test_slow_client_is_closed_and_may_come_back_with_its_cursor(
                 await phone.subscribe("trades")
                 await phone.next("snapshot")
             published = asyncio.create_task(asyncio.to_thread(platform.publish, bulky))
+            late_s = time.monotonic() + 5
             heard = await quick.updates(1_500)  # while the slow one reads nothing
+            while time.monotonic() < late_s:
+                await quick.nothing_more()
             code, reason = await slow.close_code()
             assert code == 4508
             assert "cursor" in reason
