@@ -85,7 +85,27 @@ class StreamSettings(DatabaseSettings):
 
     stream_host: str = Field("127.0.0.1", description="address to listen on")
     stream_port: Port = Field(8765, description="port to listen on; 0 takes a free one")
-    stream_queue: int = Field(10_000, ge=10, description="messages a client may be behind before it is closed (4508)")
+    stream_backlog_bytes: int = Field(
+        65_536, ge=1_024, description="bytes kept for a client that reads too slowly; what follows it gets from the log"
+    )
+    stream_behind_s: float = Field(
+        30.0, gt=0, description="seconds a client may take to catch up before it is closed (4508)"
+    )
+    stream_wait_ms: float = Field(
+        20.0, ge=0, le=1_000, description="longest wait of a message for others to be sent with, milliseconds"
+    )
+    stream_conflated: str = Field(
+        "positions,performance",
+        pattern="^((signals|positions|performance)(,(signals|positions|performance))*)?$",
+        description="channels of which only the newest message of each key is sent: signals, positions, performance",
+    )
+    stream_conflated_ms: float = Field(100.0, ge=0, le=10_000, description="the same wait on those, milliseconds")
+    stream_tls_certificate: Path | None = Field(
+        None, description="file of the certificate and its chain, PEM; unset: no TLS"
+    )
+    stream_tls_key: Path | None = Field(None, description="file of the certificate's key, PEM; unset: in the same file")
+    stream_workers: int = Field(1, ge=1, le=256, description="processes that share the port")
+    stream_compression: bool = Field(True, description="compress updates for clients that can (permessage-deflate)")
     stream_ring: int = Field(50_000, ge=100, description="newest messages of each topic kept in memory")
     stream_heartbeat_s: float = Field(15.0, gt=0, description="seconds between heartbeats to a client")
 

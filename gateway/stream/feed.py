@@ -86,8 +86,6 @@ class Feed:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="feed", daemon=True)
         self._once = log.OncePer()
-        # A burst must fit into a client's queue several times over.
-        self._at_most = max(1, min(MOST_AT_ONCE, settings.stream_queue // 4))
         self._ids: dict[Topic, str] = {}
         self._next: dict[Place, int] = {}
         self._marks: dict[Topic, Marks] = defaultdict(Marks)
@@ -135,7 +133,7 @@ class Feed:
             # A batch costs half a millisecond however small it is: on a busy stream, wait for company.
             linger_s = LINGER_S if time.monotonic() - taken_s < BUSY_S else 0
             taken_s = time.monotonic()
-            self._take([first, *consumer.consume(self._at_most - 1, linger_s)] if self._at_most > 1 else [first])
+            self._take([first, *consumer.consume(MOST_AT_ONCE - 1, linger_s)])
 
     def _refresh(self, consumer: Consumer) -> None:
         """Look for topics and partitions that are new, made again, or lost, and assign what changed."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from gateway.stream.channels import Channel, UnknownChannel, parse, served
+from gateway.stream.delivery import Wishes
 from gateway.wire import dumps, now_text
 
 VERSION = 1
@@ -52,6 +53,8 @@ class Request:
     cursors: Mapping[str, str] = field(default_factory=dict)
     """By channel name."""
 
+    wishes: Wishes = field(default_factory=Wishes)
+
 
 def parse_request(text: str | bytes) -> Request:
     """What a client's frame asks; raises `Refused`."""
@@ -72,7 +75,8 @@ def parse_request(text: str | bytes) -> Request:
             return Request("ping", request_id)
         case "subscribe":
             channels = _channels(said, request_id)
-            return Request("subscribe", request_id, channels, _cursors(said, channels, request_id))
+            cursors = _cursors(said, channels, request_id)
+            return Request("subscribe", request_id, channels, cursors, _wishes(said, request_id))
         case "unsubscribe":
             return Request("unsubscribe", request_id, _channels(said, request_id))
         case op:
@@ -111,6 +115,15 @@ def _cursors(said: Mapping[str, Any], channels: Iterable[Channel], request_id: I
     ):
         raise Refused("bad_request", 'cursor is an object of {"channel":"cursor"} for channels named here', request_id)
     return cursors
+
+
+def _wishes(said: Mapping[str, Any], request_id: Id) -> Wishes:
+    latency, conflate = said.get("latency"), said.get("conflate")
+    if latency not in (None, "lowest"):
+        raise Refused("bad_request", 'latency is "lowest", or left out', request_id)
+    if conflate is not None and not isinstance(conflate, bool):
+        raise Refused("bad_request", "conflate is false for every message, or left out", request_id)
+    return Wishes(latency, conflate)
 
 
 def greeting(heartbeat_s: float) -> bytes:

@@ -3,12 +3,12 @@
 Belongs to the event loop: nothing here is called from another thread.
 """
 
-import asyncio
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+from gateway.newest import KEYS
 from gateway.stream import documents
 from gateway.stream.channels import Channel
 from gateway.stream.cursor import Positions, epoch_of
@@ -48,6 +48,9 @@ class Entry:
     previous_of_value: int | None
     """The same among the messages of this value."""
 
+    key: Hashable
+    """Of what the message tells the state; None where messages tell what happened."""
+
     @property
     def body(self) -> str:
         return self.page.bodies[self.row]
@@ -70,9 +73,12 @@ class Numbering:
         """The rows of a batch, in order."""
         page = Page(batch)
         values = batch.records.column(batch.topic.filter).to_pylist() if batch.topic.filter else [None] * len(batch)
+        keys: Iterable[Hashable] = [None] * len(batch)
+        if batch.topic.table in KEYS:
+            keys = zip(*[batch.records.column(name).to_pylist() for name in KEYS[batch.topic.table]], strict=True)
         made = []
-        rows = zip(batch.partitions.to_pylist(), batch.offsets.to_pylist(), values, strict=True)
-        for row, (partition, offset, value) in enumerate(rows):
+        rows = zip(batch.partitions.to_pylist(), batch.offsets.to_pylist(), values, keys, strict=True)
+        for row, (partition, offset, value, key) in enumerate(rows):
             narrow = (partition, value)
             made.append(
                 Entry(
@@ -83,6 +89,7 @@ class Numbering:
                     value,
                     self._last.get(partition),
                     self._last_of_value.get(narrow),
+                    key,
                 )
             )
             self._last[partition] = self._last_of_value[narrow] = offset
@@ -95,8 +102,8 @@ class Log:
     def __init__(self, topic: Topic, topic_id: str, starts: Mapping[int, int], *, ring: int) -> None:
         self.topic = topic
         self.topic_id = topic_id
-        self.retired = asyncio.Event()
-        """Set when the topic was made again or a part of it was missed: another `Log` took its place."""
+        self.retired = False
+        """True when the topic was made again or a part of it was missed: another `Log` took its place."""
 
         offsets = [starts[partition] for partition in range(len(starts))]
         self.positions = Positions(epoch_of(topic_id), offsets)

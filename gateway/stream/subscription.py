@@ -1,16 +1,21 @@
-"""The life of one client on one channel as a task: snapshot or cursor, then what was missed, then live."""
+"""One client on one channel: snapshot or cursor, then what was missed, then live; and again when it falls behind."""
 
 import asyncio
+import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from gateway.stream import protocol
+from gateway.stream.audience import Listener, newest, update
 from gateway.stream.catchup import CannotResume, History, Reader
 from gateway.stream.channels import Channel
-from gateway.stream.client import Client
+from gateway.stream.connection import AT_ONCE_BYTES, Connection
 from gateway.stream.cursor import Positions
-from gateway.stream.fanout import Fanout, Listener, frame
+from gateway.stream.delivery import Delivery
+from gateway.stream.fanout import Fanout
 from gateway.stream.ring import Entry, Log
 from gateway.stream.snapshot import Snapshots
+from gateway.stream.sockets import Sockets
 from sentio import log as logs
 from sentio.errors import Retryable
 
@@ -19,118 +24,171 @@ WAIT_FOR_LOG_S = 5.0
 _once = logs.OncePer()
 
 
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Where what a client hears comes from."""
+
+    fanout: Fanout
+    history: History
+    snapshots: Snapshots
+    sockets: Sockets
+
+
 class Subscription:
     """`start` it once; after `stop` nothing more is offered to the client."""
+
+    __slots__ = (
+        "_behind_since_s",
+        "_channel",
+        "_connection",
+        "_delivery",
+        "_listener",
+        "_request_id",
+        "_sources",
+        "_task",
+    )
 
     def __init__(
         self,
         channel: Channel,
-        client: Client,
+        delivery: Delivery,
+        connection: Connection,
         request_id: protocol.Id,
-        *,
-        fanout: Fanout,
-        history: History,
-        snapshots: Snapshots,
+        sources: Sources,
     ) -> None:
         self._channel = channel
-        self._client = client
+        self._delivery = delivery
+        self._connection = connection
         self._request_id = request_id
-        self._fanout = fanout
-        self._history = history
-        self._snapshots = snapshots
+        self._sources = sources
         self._listener: Listener | None = None
         self._task: asyncio.Task[None] | None = None
+        self._behind_since_s: float | None = None
 
     @property
     def cursor(self) -> str | None:
-        """Of all that was offered, once live."""
-        return self._listener.cursor if self._listener else None
+        """Of all that was offered, while live and nothing waits for company."""
+        if self._listener is None:
+            return None
+        return (self._listener.positions or self._listener.log.positions).token
 
     def start(self, cursor: str | None) -> None:
         self._task = asyncio.create_task(self._run(cursor))
 
     def stop(self) -> None:
         if self._listener:
-            self._fanout.remove(self._listener)
+            self._sources.fanout.remove(self._listener)
             self._listener = None
         if self._task:
             self._task.cancel()
 
-    async def _run(self, cursor: str | None) -> None:
+    def _resume(self, log: Log, positions: Positions | None) -> None:
+        """No longer live: behind, or the log was retired."""
+        self._listener = None
+        if positions is None:
+            reason = "the topic was made again, or the gateway was away for longer than it is kept"
+            self._connection.offer(protocol.resume_failed(self._channel, "foreign", reason))
+            self._behind_since_s = None
+            self._task = asyncio.create_task(self._run(None))
+        else:
+            self._behind_since_s = time.monotonic()
+            self._task = asyncio.create_task(self._run(None, log, positions))
+
+    async def _run(self, cursor: str | None, log: Log | None = None, positions: Positions | None = None) -> None:
         try:
             while True:
-                log = await self._fanout.log(self._channel.topic, wait_s=WAIT_FOR_LOG_S)
-                positions = await self._begin(log, cursor)
-                await self._catch_up(log, positions)
-                await log.retired.wait()
-                self._listener = None
-                cursor = None
+                if log is None or positions is None:
+                    log = await self._sources.fanout.log(self._channel.topic, wait_s=WAIT_FOR_LOG_S)
+                    positions = await self._begin(log, cursor)
+                if await self._catch_up(log, positions):
+                    break
                 reason = "the topic was made again, or the gateway was away for longer than it is kept"
-                self._client.offer([protocol.resume_failed(self._channel, "foreign", reason)])
+                self._connection.offer(protocol.resume_failed(self._channel, "foreign", reason))
+                cursor = log = positions = None
+            self._task = None  # and the memory that it takes
         except TimeoutError:
             self._give_up("the channel's log is not there yet; try again", "its topic is not followed yet")
         except Retryable as failure:
             self._give_up("the channel cannot be read at the moment; try again", str(failure))
         except Exception:  # noqa: BLE001 - one channel of one client; the others go on
             logs.get().exception("a subscription failed", channel=self._channel.name)
-            self._client.offer([protocol.unavailable(self._request_id, self._channel, "internal error; try again")])
+            self._connection.offer(protocol.unavailable(self._request_id, self._channel, "internal error; try again"))
 
     def _give_up(self, message: str, cause: str) -> None:
         if _once.due((self._channel.topic.name, cause)):
             logs.get().warning("cannot serve a subscription", channel=self._channel.name, cause=cause)
-        self._client.offer([protocol.unavailable(self._request_id, self._channel, message)])
+        self._connection.offer(protocol.unavailable(self._request_id, self._channel, message))
 
     async def _begin(self, log: Log, cursor: str | None) -> Positions:
         """Where updates begin: at the client's cursor, or after a snapshot."""
         if cursor is not None:
             try:
-                return await self._history.positions(cursor, log)
+                return await self._sources.history.positions(cursor, log)
             except CannotResume as failure:
-                self._client.offer([protocol.resume_failed(self._channel, failure.reason, str(failure))])
-        snapshot = await self._snapshots.get(self._channel, log)
+                self._connection.offer(protocol.resume_failed(self._channel, failure.reason, str(failure)))
+        snapshot = await self._sources.snapshots.get(self._channel, log)
         positions = snapshot.positions.copy()
-        await self._client.room()
-        self._client.offer(
-            [protocol.snapshot(self._channel, positions.token, snapshot.documents, truncated=snapshot.truncated)]
+        await self._connection.room()
+        self._connection.offer(
+            protocol.snapshot(self._channel, positions.token, snapshot.documents, truncated=snapshot.truncated)
         )
         return positions
 
-    async def _catch_up(self, log: Log, positions: Positions) -> None:
-        """Offer everything from ``positions`` on, then listen.
+    async def _catch_up(self, log: Log, positions: Positions) -> bool:
+        """Offer everything from ``positions`` on, then listen; False when the log is retired before that.
 
         There is no await in the last step: no message can come between what is replayed and what is live.
         """
         reader = Reader(self._channel)
-        while not log.retired.is_set():
-            await self._client.room()
+        while not log.retired:
+            await self._connection.room()
+            if self._behind_since_s is not None and self._sources.sockets.is_late(self._behind_since_s):
+                self._sources.sockets.late(self._connection)
+                await asyncio.Event().wait()  # until the connection is lost
             if not log.covers(positions):
-                part = await self._history.part(log, positions, reader)
-                await self._replay(part.entries, positions)
+                part = await self._sources.history.part(log, positions, reader)
+                await self._replay(self._wanted(part.entries), positions)
                 for partition, offset in part.reached.items():
                     positions.advance(partition, offset)
                 continue
-            missed = log.since(positions)
-            if len(missed) > self._client.slice:
-                await self._replay(missed, positions)
+            missed = self._wanted(log.since(positions))
+            reached = list(log.positions.offsets)
+            offered = self._offer(missed, positions)
+            if offered < len(missed):
+                await self._replay(missed[offered:], positions)
+                for partition, offset in enumerate(reached):
+                    positions.advance(partition, offset)
                 continue
-            self._offer(missed, positions)
-            self._listener = Listener(self._channel, self._client, log, positions)
-            self._fanout.add(self._listener)
-            return
+            self._behind_since_s = None
+            self._listener = Listener(
+                self._channel, self._delivery, self._connection, log, lambda at: self._resume(log, at)
+            )
+            self._sources.fanout.add(self._listener, positions)
+            return True
+        return False
+
+    def _wanted(self, entries: Sequence[Entry]) -> Sequence[Entry]:
+        """Those of the channel; where only the newest counts, the newest of each key."""
+        of_channel = [entry for entry in entries if entry.is_in(self._channel)]
+        return newest(of_channel) if self._delivery.conflate else of_channel
 
     async def _replay(self, entries: Sequence[Entry], positions: Positions) -> None:
         """Offer entries at the pace of the client."""
-        size = self._client.slice
-        for start in range(0, len(entries), size):
-            await self._client.room()
-            self._offer(entries[start : start + size], positions)
+        offered = 0
+        while offered < len(entries):
+            await self._connection.room()
+            offered += self._offer(entries[offered:], positions)
             await asyncio.sleep(0)  # the others' turn
 
-    def _offer(self, entries: Sequence[Entry], positions: Positions) -> None:
-        frames = []
+    def _offer(self, entries: Sequence[Entry], positions: Positions) -> int:
+        """Offer as many as may go at once; returns how many."""
+        messages = []
+        size = 0
         for entry in entries:
-            if entry.is_in(self._channel):
-                frames.append(frame(self._channel, entry, positions))
-            else:
-                positions.advance(entry.partition, entry.offset + 1)
-        self._client.offer(frames)
+            messages.append(update(entry, self._channel, positions, conflate=self._delivery.conflate))
+            size += len(messages[-1])
+            if size >= AT_ONCE_BYTES:
+                break
+        if messages:
+            self._connection.offer(*messages)
+        return len(messages)

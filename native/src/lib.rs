@@ -11,4 +11,6 @@ pub mod codec;
 mod events;
 pub mod layout;
 #[cfg(feature = "python")]
+mod fanout;
+#[cfg(feature = "python")]
 mod python;

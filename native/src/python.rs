@@ -144,5 +144,6 @@ impl Codec {
 #[pymodule]
 fn sentio_native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Codec>()?;
+    module.add_class::<crate::fanout::Descriptors>()?;
     module.add("Disagreement", module.py().get_type::<Disagreement>())
 }

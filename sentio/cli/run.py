@@ -19,7 +19,7 @@ CONSUMERS = {
     "store": "consumers.store.store:Store",
     "aggregates": "consumers.aggregates.aggregates:Aggregates",
 }
-GATEWAYS = {"stream": "gateway.stream.server:main", "rest": "gateway.rest.app:main"}
+GATEWAYS = {"stream": "gateway.stream.workers:main", "rest": "gateway.rest.app:main"}
 
 STALLED_S = 60.0
 
@@ -28,6 +28,9 @@ def run(
     name: Annotated[
         str, typer.Argument(help="store, aggregates, stream, rest, or module:Class of a consumer of yours.")
     ],
+    workers: Annotated[
+        int | None, typer.Option(help="Of stream: processes that share its port; else SENTIO_STREAM_WORKERS.", min=1)
+    ] = None,
 ) -> None:
     """Run one process of the platform until it is asked to stop (SIGTERM, Ctrl-C)."""
     from sentio.cli.starting import start
@@ -36,7 +39,8 @@ def run(
     start(load(Settings).log_level, process=name, codec=name != "rest")
     if name in GATEWAYS:
         kind = StreamSettings if name == "stream" else RestSettings
-        _load(GATEWAYS[name])(load(kind))  # type: ignore[operator] # a main(settings)
+        asked = {} if workers is None else {"stream_workers": workers}
+        _load(GATEWAYS[name])(load(kind, **asked))  # type: ignore[operator] # a main(settings)
     else:
         _consume(CONSUMERS.get(name, name))
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 from decimal import Decimal
@@ -12,6 +13,7 @@ import pytest
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 
+from gateway.stream import connection
 from gateway.stream.cursor import Cursor, decode, encode, epoch_of
 from schemas.events import EngineHeartbeat, PositionUpdated, SignalGenerated
 from sentio.testing.servers import Kafka
@@ -21,8 +23,8 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
+def anyio_backend() -> tuple[str, dict[str, bool]]:
+    return "asyncio", {"use_uvloop": True}
 
 
 @pytest.fixture
@@ -247,8 +249,11 @@ async def test_absurdly_large_request_is_closed(platform: Platform) -> None:
         assert (await phone.close_code())[0] == 1009
 
 
-async def test_slow_client_is_closed_and_may_come_back_with_its_cursor(platform: Platform) -> None:
-    settings = platform.settings.model_copy(update={"stream_queue": 50})
+async def test_slow_client_is_closed_and_may_come_back_with_its_cursor(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "CLOSE_S", 60.0)  # the close frame waits behind what it has not read
+    settings = platform.settings.model_copy(update={"stream_behind_s": 2.0})
     bulky = [trade(number, reason="x" * 20_000) for number in range(1_500)]
     async with gateway(settings) as running, running.phone() as quick:
         async with running.phone(max_queue=1) as slow:
@@ -256,7 +261,10 @@ async def test_slow_client_is_closed_and_may_come_back_with_its_cursor(platform:
                 await phone.subscribe("trades")
                 await phone.next("snapshot")
             published = asyncio.create_task(asyncio.to_thread(platform.publish, bulky))
+            late_s = time.monotonic() + 5
             heard = await quick.updates(1_500)  # while the slow one reads nothing
+            while time.monotonic() < late_s:
+                await quick.nothing_more()
             code, reason = await slow.close_code()
             assert code == 4508
             assert "cursor" in reason

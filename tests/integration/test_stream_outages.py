@@ -1,10 +1,13 @@
 """The WebSocket gateway when the broker, the database, a topic or itself goes away."""
 
 import asyncio
+import os
 import signal
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 from confluent_kafka.admin import AdminClient
@@ -20,8 +23,8 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
+def anyio_backend() -> tuple[str, dict[str, bool]]:
+    return "asyncio", {"use_uvloop": True}
 
 
 @pytest.fixture
@@ -81,6 +84,78 @@ async def test_sigterm_ends_the_process_in_order(platform: Platform) -> None:
         if process.returncode is None:
             process.kill()
             await process.communicate()
+
+
+async def test_workers_share_a_port_take_each_others_cursors_and_are_replaced(platform: Platform) -> None:
+    platform.make_topics()
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-c",
+        "from gateway.stream.workers import main; from sentio.config import StreamSettings, load;"
+        " main(load(StreamSettings))",
+        stderr=asyncio.subprocess.PIPE,
+        env={
+            "SENTIO_KAFKA": platform.settings.kafka,
+            "SENTIO_TOPIC_PREFIX": platform.settings.topic_prefix,
+            "SENTIO_DATABASE": platform.settings.database.get_secret_value(),
+            "SENTIO_STREAM_PORT": "0",
+            "SENTIO_STREAM_WORKERS": "2",
+        },
+    )
+    try:
+        async with asyncio.timeout(2 * DEADLINE_S):
+            assert process.stderr
+            addresses = [await _address(process.stderr), await _address(process.stderr)]
+            assert addresses[0] == addresses[1]
+            cursor: str | None = None
+            served_by: set[int] = set()
+            published = 0
+            while len(served_by) < 2 or published < 3:  # the kernel chooses
+                async with connect(addresses[0], max_size=None) as socket:
+                    phone = Phone(socket)
+                    await phone.subscribe("trades", cursor)
+                    if cursor is None:
+                        cursor = (await phone.next("snapshot"))["cursor"]
+                    [one] = await asyncio.to_thread(platform.publish, trades(1, published))
+                    published += 1
+                    update = await phone.next("update")
+                    assert heard_ids([update]) == ids([one])
+                    cursor = update["cursor"]
+                    served_by.add(_owner(socket.remote_address[1], socket.local_address[1], process.pid))
+            os.kill(served_by.pop(), signal.SIGKILL)
+            assert await _address(process.stderr) == addresses[0]  # another one
+            process.terminate()
+            rest = (await process.stderr.read()).decode()
+            assert await process.wait() == 0, rest
+        assert "Traceback" not in rest
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.communicate()
+
+
+async def _address(log: asyncio.StreamReader) -> str:
+    """Of the next worker that listens."""
+    while '"address": "' not in (line := (await log.readline()).decode()):
+        assert line, "the process ended"
+    return line.split('"address": "')[1].split('"')[0]
+
+
+def _owner(port: int, peer_port: int, parent: int) -> int:
+    """Which child of a process has the connection to this peer."""
+    rows = (line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:])
+    [inode] = [
+        row[9]
+        for row in rows
+        if int(row[1].partition(":")[2], 16) == port and int(row[2].partition(":")[2], 16) == peer_port
+    ]
+    children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+    for child in children:
+        for descriptor in Path(f"/proc/{child}/fd").iterdir():
+            with suppress(OSError):
+                if descriptor.readlink().name == f"socket:[{inode}]":
+                    return int(child)
+    raise AssertionError("no worker has it")
 
 
 async def test_topics_that_come_later_are_followed_from_their_first_message(platform: Platform) -> None:

@@ -59,7 +59,13 @@ class Viewer:
                 self._stop.wait(PAUSE_S)
 
     def _listen(self, connection: ClientConnection) -> None:
-        request: dict[str, Any] = {"id": 1, "op": "subscribe", "channels": list(self.received)}
+        request: dict[str, Any] = {
+            "id": 1,
+            "op": "subscribe",
+            "channels": list(self.received),
+            "latency": "lowest",
+            "conflate": False,
+        }
         if self._cursors:
             request["cursor"] = self._cursors
         connection.send(json.dumps(request))

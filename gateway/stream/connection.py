@@ -1,0 +1,263 @@
+"""One socket: handshake and incoming frames by `websockets` without its I/O, outgoing bytes in the order they come.
+
+Most of what goes out is written past the transport, by `descriptors`, to all clients of a channel at once. The
+transport has what the socket did not take, and as long as it has any the handle is on hold, so that the order stays.
+"""
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Any, Protocol
+
+from websockets.exceptions import ProtocolError
+from websockets.frames import CloseCode, Frame, Opcode
+from websockets.http11 import Request, Response
+from websockets.protocol import CONNECTING, OPEN, Event
+from websockets.server import ServerProtocol
+
+from gateway.stream.deflate import Codec, codec_of
+from gateway.stream.framing import framed
+
+if TYPE_CHECKING:
+    from gateway.stream.sockets import Sockets
+
+LARGEST_MESSAGE_BYTES = 1 << 20  # beyond it the connection is closed (1009) rather than answered
+HANDSHAKE_S = 4.0
+CLOSE_S = 3.0
+AT_ONCE_BYTES = 1 << 16
+"""Most bytes to offer after one `Connection.room`, unless one message has more."""
+
+
+class Hearer(Protocol):
+    """Who a connection belongs to, once it is open."""
+
+    def said(self, text: str | bytes) -> None:
+        """A message of the client; bytes if it was a binary one."""
+
+    def lost(self) -> None:
+        """Nothing comes any more, and nothing can be said."""
+
+    def beat(self) -> None:
+        """Time for a sign of life."""
+
+
+class Connection(asyncio.Protocol):
+    """Belongs to the event loop. Ended, for whatever reason, it takes what is offered and drops it."""
+
+    __slots__ = (
+        "_deaf", "_drained", "_ending", "_hearer", "_held_since_s", "_part", "_protocol", "_quiet", "_sockets",
+        "_timer", "_transport", "handle",
+    )  # fmt: skip
+
+    def __init__(self, sockets: "Sockets") -> None:
+        self.handle = 0
+        """Of `descriptors`."""
+
+        self._sockets = sockets
+        self._protocol = ServerProtocol(
+            max_size=LARGEST_MESSAGE_BYTES, extensions=sockets.extensions, logger=sockets.silence
+        )
+        self._transport: Any = None  # asyncio's types have no transport with all that a socket's has
+        self._hearer: Hearer | None = None
+        self._part: bytearray | None = None
+        self._quiet = False
+        self._deaf = False
+        self._ending = False
+        self._drained: asyncio.Future[None] | None = None
+        self._held_since_s: float | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    # What the transport tells
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport
+        self._sockets.all.add(self)
+        # To be told of every byte that waits. A transport with TLS would tell of none, too, and never take it back.
+        has_tls = transport.get_extra_info("sslcontext") is not None
+        self._transport.set_write_buffer_limits(high=1 if has_tls else 0, low=0)
+        if not has_tls:
+            self.handle = self._sockets.descriptors.open(transport.get_extra_info("socket").fileno())
+        self._abort_in(HANDSHAKE_S)
+
+    def data_received(self, data: bytes) -> None:
+        self._quiet = False
+        self._protocol.receive_data(data)
+        self._take(self._protocol.events_received())
+
+    def eof_received(self) -> None:
+        self._protocol.receive_eof()
+        self._take(self._protocol.events_received())
+
+    def connection_lost(self, _: Exception | None) -> None:
+        self._sockets.descriptors.close(self.handle)  # the number is still ours: it is closed after this call
+        self._sockets.left(self)
+        if self._timer:
+            self._timer.cancel()
+        if self._hearer:
+            self._hearer.lost()
+            self._hearer = None
+
+    def pause_writing(self) -> None:
+        self._sockets.descriptors.hold(self.handle)
+        self._held_since_s = time.monotonic()
+        self._sockets.held.add(self)
+
+    def resume_writing(self) -> None:
+        self._sockets.descriptors.release(self.handle)
+        self._held_since_s = None
+        self._sockets.held.discard(self)
+        if self._deaf:
+            self._deaf = False
+            self._transport.resume_reading()
+        if self._drained:
+            self._drained.set_result(None)
+            self._drained = None
+
+    # What is said to the client
+
+    def offer(self, *messages: bytes) -> None:
+        """Send what is for this client alone, at once and not compressed; wait for `room` before saying much."""
+        if self._protocol.state is OPEN and not self._transport.is_closing():
+            self._transport.write(b"".join(map(framed, messages)))
+
+    def put(self, payload: bytes, written: int) -> bool:
+        """Send the rest of what `descriptors` could not write; False, and nothing is sent, when too much waits."""
+        if self._protocol.state is not OPEN or self._transport.is_closing():
+            return True
+        rest = memoryview(payload)[written:]
+        waiting = self._transport.get_write_buffer_size()
+        if waiting and waiting + len(rest) > self._sockets.backlog_bytes:
+            return False
+        self._transport.write(rest)
+        if self._held_since_s is None:  # the socket took it after all
+            self._sockets.descriptors.release(self.handle)
+        return True
+
+    async def room(self) -> None:
+        """Wait until the socket has taken all that was offered; for ever once the connection is lost."""
+        while self._held_since_s is not None:
+            if self._drained is None:
+                self._drained = asyncio.get_running_loop().create_future()
+            await asyncio.shield(self._drained)
+
+    @property
+    def is_held(self) -> bool:
+        """Whether bytes wait for the socket."""
+        return self._held_since_s is not None
+
+    @property
+    def codec(self) -> Codec:
+        """How to write what is for many."""
+        return codec_of(self._protocol.extensions)
+
+    def close(self, code: int, reason: str) -> None:
+        """The close frame comes behind what waits for the socket, and is not waited for longer than `CLOSE_S`."""
+        if self._protocol.state is OPEN:
+            self._protocol.send_close(code, reason)
+        elif self._protocol.state is CONNECTING:
+            self._transport.abort()
+        self._flush()
+
+    def broken(self) -> None:
+        """The socket can be written to no more; one that is being closed in order may still take what waits."""
+        if self._protocol.state is OPEN:
+            self._transport.abort()
+
+    def abort(self) -> None:
+        self._transport.abort()
+
+    # What is done from time to time
+
+    def beat(self) -> None:
+        if self._hearer:
+            self._hearer.beat()
+
+    def ask(self) -> None:
+        """A ping; or an end, when nothing was heard since the last one. Who does not read is `late` instead."""
+        if self._protocol.state is not OPEN or self.is_held:
+            return
+        if self._quiet:
+            self._protocol.fail(CloseCode.INTERNAL_ERROR, "no pong")
+        else:
+            self._quiet = True
+            self._protocol.send_ping(b"")
+        self._flush()
+
+    def held_for_s(self, now_s: float) -> float:
+        """How long bytes have been waiting for the socket."""
+        return 0.0 if self._held_since_s is None else now_s - self._held_since_s
+
+    # Of the client's bytes
+
+    def _take(self, events: list[Event]) -> None:
+        for event in events:
+            if isinstance(event, Request):
+                self._requested(event)
+            elif isinstance(event, Frame) and self._protocol.state is OPEN:
+                self._heard(event)
+        self._flush()
+
+    def _requested(self, request: Request) -> None:
+        answer = self._sockets.answer(request)
+        if answer is not None:
+            self._sockets.answer_later(self, answer)
+            return
+        accepted = None if self._sockets.closing else self._protocol.accept(request)
+        self.respond(accepted or self._protocol.reject(503, "the gateway restarts; come back in a moment\n"))
+        if self._protocol.state is OPEN:
+            if self._timer:
+                self._timer.cancel()
+            self._hearer = self._sockets.greet(self)
+
+    def respond(self, response: Response) -> None:
+        """Answer the HTTP request."""
+        # Who sends something that is no frame behind its request, without waiting for the answer, gets none.
+        if self._protocol.state is CONNECTING and not self._protocol.eof_sent:
+            self._protocol.send_response(response)
+            self._flush()
+
+    def reject(self, status: int, text: str) -> None:
+        """Answer the HTTP request with a line of text."""
+        self.respond(self._protocol.reject(status, text))
+
+    def _heard(self, frame: Frame) -> None:
+        """A message may come in several frames; together they have at most `LARGEST_MESSAGE_BYTES`."""
+        if self._hearer is None or frame.opcode not in {Opcode.TEXT, Opcode.BINARY, Opcode.CONT}:
+            return
+        if frame.opcode is not Opcode.CONT:
+            self._part = bytearray((frame.opcode is Opcode.TEXT,))
+        if self._part is None:
+            raise ProtocolError("a continuation of nothing")  # `websockets` has seen to that
+        self._part += frame.data
+        if not frame.fin:
+            return
+        message, self._part = self._part, None
+        try:
+            self._hearer.said(str(memoryview(message)[1:], "utf-8") if message[0] else bytes(message[1:]))
+        except UnicodeDecodeError:
+            self._protocol.fail(CloseCode.INVALID_DATA, "a text is not UTF-8")
+
+    def _flush(self) -> None:
+        """Write what `websockets` has to say, and see to the end when it says that it is one."""
+        if self._transport.is_closing():
+            return
+        for data in self._protocol.data_to_send():
+            if data:
+                self._transport.write(data)
+            elif self._transport.can_write_eof():
+                self._transport.write_eof()
+            else:
+                self._transport.close()
+        if self._protocol.state not in {OPEN, CONNECTING}:
+            self._sockets.descriptors.close(self.handle)  # nothing comes behind a close frame
+        if self._protocol.close_expected() and not self._ending:
+            self._ending = True
+            self._abort_in(CLOSE_S)
+        if not self._deaf and self._transport.get_write_buffer_size() > self._sockets.backlog_bytes:
+            # Who does not read its answers is not asked for more questions.
+            self._deaf = True
+            self._transport.pause_reading()
+
+    def _abort_in(self, seconds: float) -> None:
+        if self._timer:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_later(seconds, self._transport.abort)

@@ -1,0 +1,131 @@
+"""All connections of this process: accepts them, pings them, ends those that do not take what they are sent."""
+
+import asyncio
+import logging
+import socket
+import ssl
+import time
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from typing import Any
+
+from websockets.http11 import Request
+
+from gateway.stream import protocol
+from gateway.stream.connection import Connection, Hearer
+from gateway.stream.deflate import Offers
+from gateway.stream.descriptors import Descriptors
+
+PING_S = 20.0
+SLICE = 100  # connections that are looked at before it is the others' turn
+WAITING = 4_096  # connections that the kernel holds for us to accept; its own bound is net.core.somaxconn
+UNSENT_BYTES = 1 << 14  # that the kernel holds of one client, besides what is on its way; without it 3 MiB
+END_S = 4.5
+
+Answer = Coroutine[Any, Any, tuple[int, str]]
+"""Status and text of an HTTP answer."""
+
+
+class Sockets:
+    """`greet` says whom an open connection belongs to, `answer` which requests are HTTP and no handshake.
+
+    ``shared``: other processes listen on the same port.
+    """
+
+    def __init__(
+        self,
+        descriptors: Descriptors,
+        *,
+        backlog_bytes: int,
+        behind_s: float,
+        compression: bool,
+        shared: bool,
+        tls: ssl.SSLContext | None,
+        answer: Callable[[Request], Answer | None],
+        greet: Callable[[Connection], Hearer],
+    ) -> None:
+        self.descriptors = descriptors
+        self.backlog_bytes = backlog_bytes
+        self.answer = answer
+        self.greet = greet
+        self.all: set[Connection] = set()
+        self.held: set[Connection] = set()
+        """Those with bytes that wait for the socket."""
+
+        self.closing = False
+        self.extensions = [Offers()] if compression else []
+        self.silence = logging.getLogger("gateway.websockets")  # scanners and lost phones are no news
+        self.silence.setLevel(logging.CRITICAL)
+        self._behind_s = behind_s
+        self._shared = shared
+        self._tls = tls
+        self._answering: set[asyncio.Task[None]] = set()
+        self._nobody = asyncio.Event()
+        self._servers: list[asyncio.Server] = []
+
+    async def listen(self, host: str, port: int) -> int:
+        """Accept from now on; returns the port. Raises OSError when it cannot be had."""
+        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        bound: list[socket.socket] = []
+        for family, _, _, _, address in dict.fromkeys(found):
+            port = bound[0].getsockname()[1] if bound else port
+            one = socket.create_server((address[0], port), family=family, backlog=WAITING, reuse_port=self._shared)
+            one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)  # connections inherit it
+            bound.append(one)
+        loop = asyncio.get_running_loop()
+        self._servers = [
+            await loop.create_server(lambda: Connection(self), sock=one, backlog=WAITING, ssl=self._tls)
+            for one in bound
+        ]
+        return int(bound[0].getsockname()[1])
+
+    async def watch(self) -> None:
+        """Ping everyone, and close who is late, for ever."""
+        asked_s = time.monotonic()
+        while True:
+            await asyncio.sleep(min(1.0, self._behind_s / 4))
+            now_s = time.monotonic()
+            for late in [one for one in self.held if one.held_for_s(now_s) > self._behind_s]:
+                self.late(late)
+            if now_s - asked_s > PING_S:
+                asked_s = now_s
+                for number, connection in enumerate(list(self.all), 1):
+                    connection.ask()
+                    if number % SLICE == 0:
+                        await asyncio.sleep(0)
+
+    def is_late(self, behind_since_s: float) -> bool:
+        """Whether a client that fell behind then (monotonic) has had its time."""
+        return time.monotonic() - behind_since_s > self._behind_s
+
+    def late(self, connection: Connection) -> None:
+        """Close a client that is behind for too long."""
+        connection.close(protocol.CLOSE_SLOW, f"behind for {self._behind_s:g} s; come back with your cursor")
+
+    def answer_later(self, connection: Connection, answer: Answer) -> None:
+        async def respond() -> None:
+            connection.reject(*await answer)
+
+        task = asyncio.create_task(respond())
+        self._answering.add(task)
+        task.add_done_callback(self._answering.discard)
+
+    def left(self, connection: Connection) -> None:
+        """Its connection is lost."""
+        self.all.discard(connection)
+        self.held.discard(connection)
+        if self.closing and not self.all:
+            self._nobody.set()
+
+    async def close(self, code: int, reason: str) -> None:
+        """Accept no more, tell everyone, and wait a little for them to leave."""
+        self.closing = True
+        for server in self._servers:
+            server.close()
+        for connection in list(self.all):
+            connection.close(code, reason)
+        if self.all:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._nobody.wait(), END_S)
+        for connection in list(self.all):
+            connection.abort()

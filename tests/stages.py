@@ -1,0 +1,171 @@
+"""A gateway without Kafka and database: what a test publishes is what its feed would have read. Sockets are real."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import pyarrow as pa
+from pydantic import SecretStr
+from websockets.asyncio.client import connect
+
+from gateway.stream.catchup import History
+from gateway.stream.channels import Channel
+from gateway.stream.connection import Connection
+from gateway.stream.descriptors import Descriptors
+from gateway.stream.fanout import Fanout
+from gateway.stream.feed import Assigned, Feed, Item
+from gateway.stream.ring import Log
+from gateway.stream.session import Session
+from gateway.stream.snapshot import Snapshot, Snapshots
+from gateway.stream.sockets import Sockets
+from gateway.stream.subscription import Sources
+from gateway.stream.tls import tls
+from schemas.columns import arrow_schema, from_events
+from schemas.events import Event
+from schemas.topics import Topic, topic_of_event
+from sentio.batch import Batch, Range
+from sentio.config import StreamSettings
+from tests.gateways import DEADLINE_S, Phone
+
+HANDSHAKE = (
+    b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+)
+
+
+class Counting:
+    """Descriptors that count how often something is sent."""
+
+    def __init__(self, real: Descriptors) -> None:
+        self._real = real
+        self.sends = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+    def send(self, handles: Sequence[int], payload: bytes) -> list[tuple[int, int]]:
+        self.sends += 1
+        return self._real.send(handles, payload)
+
+
+class NoRows:
+    """Snapshots of a store that has read everything and kept nothing."""
+
+    async def get(self, _: Channel, log: Log) -> Snapshot:
+        return Snapshot([], log.positions.copy())
+
+
+@dataclass
+class ByHand:
+    """A feed that reads what the test gives it."""
+
+    items: asyncio.Queue[Item] = field(default_factory=asyncio.Queue)
+
+
+@dataclass
+class Stage:
+    port: int
+    sockets: Sockets
+    descriptors: Counting
+    fanout: Fanout
+    _feed: ByHand
+    _published: dict[Topic, int] = field(default_factory=dict)
+
+    async def follow(self, *events: str) -> None:
+        for event in events:
+            await self._feed.items.put(Assigned(topic_of_event(event), event, {0: 0}))
+
+    async def publish(self, events: Sequence[Event]) -> None:
+        """One batch; all of one kind, in partition 0."""
+        name = type(events[0]).__name__
+        topic = topic_of_event(name)
+        first = self._published.get(topic, 0)
+        self._published[topic] = end = first + len(events)
+        values = {column: [getattr(event, column) for event in events] for column in arrow_schema(name).names}
+        headers = {"event_id": b"\0" * 16, "producer": "engine"}
+        for number in range(len(events)):
+            for column, value in headers.items():
+                values[column][number] = value
+            values["sequence"][number] = first + number
+        kind = type(events[0])
+        rows = [kind(**{column: values[column][number] for column in values}) for number in range(len(events))]
+        await self._feed.items.put(
+            Batch(
+                topic,
+                from_events(rows),
+                pa.array([0] * len(events), pa.int32()),
+                pa.array(range(first, end), pa.int64()),
+                pa.array([0] * len(events), pa.int64()),
+                {0: Range(first, end)},
+            )
+        )
+        while not self._feed.items.empty():  # noqa: ASYNC110 - its reader waits for nothing but the queue
+            await asyncio.sleep(0)
+        await asyncio.sleep(0)
+
+    @asynccontextmanager
+    async def phone(self, **options: Any) -> AsyncIterator[Phone]:
+        async with connect(
+            f"{'wss' if 'ssl' in options else 'ws'}://127.0.0.1:{self.port}", max_size=None, **options
+        ) as opened:
+            phone = Phone(opened)
+            assert (await phone.listen())["type"] == "greeting"
+            yield phone
+
+    async def raw(self, receive_bytes: int | None = None) -> socket.socket:
+        """A client that does only what the test does, after its handshake."""
+        opened = socket.socket()
+        if receive_bytes:
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
+        opened.setblocking(False)
+        loop = asyncio.get_running_loop()
+        await loop.sock_connect(opened, ("127.0.0.1", self.port))
+        await loop.sock_sendall(opened, HANDSHAKE)
+        while not (await loop.sock_recv(opened, 1 << 16)).endswith(b"}"):  # of the greeting
+            pass
+        return opened
+
+    @property
+    def only(self) -> Connection:
+        """The one connection there is."""
+        [connection] = self.sockets.all
+        return connection
+
+
+@asynccontextmanager
+async def stage(descriptors: Descriptors, **options: Any) -> AsyncIterator[Stage]:
+    settings = StreamSettings(database=SecretStr("postgresql://none"), stream_port=0, **options)
+    counting = Counting(descriptors)
+    fanout = Fanout(counting, ring=settings.stream_ring)
+    sources: Sources
+
+    def greet(connection: Connection) -> Session:
+        return Session(connection, settings, sources)
+
+    sockets = Sockets(
+        counting,
+        backlog_bytes=settings.stream_backlog_bytes,
+        behind_s=settings.stream_behind_s,
+        compression=settings.stream_compression,
+        shared=settings.stream_workers > 1,
+        tls=tls(settings),
+        answer=lambda _: None,
+        greet=greet,
+    )
+    history = History(settings, cast("Any", None))
+    sources = Sources(fanout, history, cast("Snapshots", NoRows()), sockets)
+    feed = ByHand()
+    port = await sockets.listen("127.0.0.1", 0)
+    tasks = [asyncio.create_task(fanout.run(cast("Feed", feed))), asyncio.create_task(sockets.watch())]
+    try:
+        yield Stage(port, sockets, counting, fanout, feed)
+        assert not any(task.done() for task in tasks)
+    finally:
+        async with asyncio.timeout(DEADLINE_S):
+            await sockets.close(1012, "the end")
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
