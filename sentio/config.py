@@ -80,7 +80,21 @@ class PublisherSettings(Settings):
     queue_records: int = Field(100_000, ge=100, description="events held in memory before the spool takes over")
 
 
-class StreamSettings(DatabaseSettings):
+class AccessSettings(DatabaseSettings):
+    """Who may read what, for the processes that clients connect to."""
+
+    auth_keys: Path | None = Field(
+        None, description="JWKS file of the keys that tokens are signed with; unset: all may read all"
+    )
+    auth_anonymous: str = Field(
+        "", max_length=10_000, description="channels that may be read without a token, such as trades,signals.SPY or *"
+    )
+    auth_owner: str = Field("engine", pattern=r"^[a-z,]*$", description="channels that only an owner may read")
+    auth_issuer: str | None = Field(None, description="what a token's iss has to be; unset: anything")
+    auth_audience: str | None = Field(None, description="what a token's aud has to have; unset: anything")
+
+
+class StreamSettings(AccessSettings):
     """The WebSocket gateway: `sentio run stream`."""
 
     stream_host: str = Field("127.0.0.1", description="address to listen on")
@@ -110,12 +124,14 @@ class StreamSettings(DatabaseSettings):
     stream_heartbeat_s: float = Field(15.0, gt=0, description="seconds between heartbeats to a client")
 
 
-class RestSettings(DatabaseSettings):
+class RestSettings(AccessSettings):
     """The REST API: `sentio run rest`."""
 
     rest_host: str = Field("127.0.0.1", description="address to listen on")
     rest_port: Port = Field(8080, description="port to listen on; 0 takes a free one")
-    rest_requests: int = Field(100, ge=0, description="requests a minute from one address; 0: without limit")
+    rest_requests: int = Field(
+        100, ge=0, description="requests a minute of a user, or of an address without a token; 0: no limit"
+    )
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -10,7 +10,9 @@ from typing import Any, cast
 import pyarrow as pa
 from pydantic import SecretStr
 from websockets.asyncio.client import connect
+from websockets.http11 import Request
 
+from gateway.access import Access
 from gateway.stream.catchup import History
 from gateway.stream.channels import Channel
 from gateway.stream.connection import Connection
@@ -23,6 +25,7 @@ from gateway.stream.snapshot import Snapshot, Snapshots
 from gateway.stream.sockets import Sockets
 from gateway.stream.subscription import Sources
 from gateway.stream.tls import tls
+from gateway.stream.token import token_of
 from schemas.columns import arrow_schema, from_events
 from schemas.events import Event
 from schemas.topics import Topic, topic_of_event
@@ -107,9 +110,9 @@ class Stage:
         await asyncio.sleep(0)
 
     @asynccontextmanager
-    async def phone(self, **options: Any) -> AsyncIterator[Phone]:
+    async def phone(self, path: str = "", **options: Any) -> AsyncIterator[Phone]:
         async with connect(
-            f"{'wss' if 'ssl' in options else 'ws'}://127.0.0.1:{self.port}", max_size=None, **options
+            f"{'wss' if 'ssl' in options else 'ws'}://127.0.0.1:{self.port}{path}", max_size=None, **options
         ) as opened:
             phone = Phone(opened)
             assert (await phone.listen())["type"] == "greeting"
@@ -142,8 +145,11 @@ async def stage(descriptors: Descriptors, **options: Any) -> AsyncIterator[Stage
     fanout = Fanout(counting, ring=settings.stream_ring)
     sources: Sources
 
-    def greet(connection: Connection) -> Session:
-        return Session(connection, settings, sources)
+    access = Access(settings)
+
+    def admit(request: Request) -> Callable[[Connection], Session]:
+        grant = access.grant(token_of(request))
+        return lambda connection: Session(connection, settings, sources, access, grant)
 
     sockets = Sockets(
         counting,
@@ -153,7 +159,7 @@ async def stage(descriptors: Descriptors, **options: Any) -> AsyncIterator[Stage
         shared=settings.stream_workers > 1,
         tls=tls(settings),
         answer=lambda _: None,
-        greet=greet,
+        admit=admit,
     )
     history = History(settings, cast("Any", None))
     sources = Sources(fanout, history, cast("Snapshots", NoRows()), sockets)

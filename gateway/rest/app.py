@@ -1,6 +1,5 @@
 """The REST API: history and statistics from the database, read only."""
 
-import math
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,11 +12,11 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.gzip import GZipMiddleware
 
 from gateway.database import Pool, pool
-from gateway.limits import Rate, source_of
 from gateway.rest import formats, problems, queries
 from gateway.rest.caching import answer
 from gateway.rest.days import today
 from gateway.rest.formats import Format
+from gateway.rest.guard import admitted, guard, may_read, require
 from gateway.rest.market import Span
 from gateway.rest.models import Health, Portfolio, Positions, Signals, StatisticPage, Symbol, TradePage
 from sentio import log
@@ -25,7 +24,6 @@ from sentio.config import RestSettings, listening
 
 CONNECTIONS = 10
 END_S = 5
-MINUTE_S = 60.0
 COMPRESSED_FROM_BYTES = 1_000
 PAST_DAY_S = 60  # what a client may keep unasked of a day that is over; late events still come
 
@@ -44,14 +42,7 @@ Until = Annotated[datetime | None, Query(description="Before this time; without 
 Cursor = Annotated[str | None, Query(max_length=2_000, description="`next_cursor` of the page before")]
 
 
-async def _limited(request: Request) -> None:
-    rate: Rate | None = request.app.state.rate
-    wait_s = rate.wait_s(source_of(request.client.host if request.client else "")) if rate else 0
-    if wait_s:
-        raise HTTPException(429, "too many requests", {"Retry-After": str(math.ceil(wait_s))})
-
-
-api = APIRouter(prefix="/api/v1", responses=problems.RESPONSES, dependencies=[Depends(_limited)])
+api = APIRouter(prefix="/api/v1", responses=problems.RESPONSES, dependencies=[Depends(admitted)])
 health = APIRouter(tags=["health"])
 
 
@@ -71,7 +62,7 @@ def create_app(settings: RestSettings) -> FastAPI:
         lifespan=lifespan,
     )
     app.add_middleware(GZipMiddleware, minimum_size=COMPRESSED_FROM_BYTES)
-    app.state.rate = Rate(settings.rest_requests, MINUTE_S) if settings.rest_requests else None
+    app.state.guard = guard(settings)
     app.include_router(api)
     app.include_router(health)
     problems.install(app)
@@ -106,6 +97,7 @@ def trades_history(
     format: Format = None,  # noqa: A002 - the parameter's name
 ) -> Response:
     """Fills of a day, of a time, or of all times, oldest first."""
+    require(request, "trades", symbol)
     query = {"date": date, "symbol": symbol, "account": account, "since": _utc(since), "until": _utc(until)}
     page = queries.trades(_connections(request), query, limit=limit, cursor=cursor)
     return formats.page(request, page, format, max_age_s=PAST_DAY_S if date and date < today() else 0)
@@ -122,6 +114,7 @@ def performance_daily(
     format: Format = None,  # noqa: A002 - the parameter's name
 ) -> Response:
     """Each trading day of whole accounts, oldest first."""
+    require(request, "aggregates", account)
     query = {"account": account, "strategy": "*", "symbol": "*", **_days(first, to)}
     page = queries.statistics(_connections(request), "DAY", query, limit=limit, cursor=cursor)
     return formats.page(request, page, format)
@@ -141,6 +134,7 @@ def statistics(
     format: Format = None,  # noqa: A002 - the parameter's name
 ) -> Response:
     """Windows whose first day is between `from` and `to`, oldest first; `*` is all strategies, or all symbols."""
+    require(request, "aggregates", account)
     query = {"account": account, "strategy": strategy, "symbol": symbol, **_days(first, to)}
     of_kind: dict[str, queries.Kind] = {"day": "DAY", "week": "WEEK", "month": "MONTH"}
     page = queries.statistics(_connections(request), of_kind[kind], query, limit=limit, cursor=cursor)
@@ -150,21 +144,26 @@ def statistics(
 @api.get("/signals/current", response_model=Signals, tags=["signals"])
 def signals_current(request: Request) -> Response:
     """The newest signal of each symbol, with its price and the change of the day."""
+    require(request, "signals")
     return answer(request, queries.current_signals(_connections(request)))
 
 
 @api.get("/symbols/{symbol:path}", response_model=Symbol, responses=problems.NOT_FOUND, tags=["signals"])
 def symbol_screen(request: Request, symbol: SymbolName, span: Span = "1D") -> Response:
     """One symbol: newest signal, what is held of it, and bars of one or five trading days, one month or three."""
+    require(request, "signals", symbol)
     found = queries.symbol(_connections(request), symbol, span)
     if found is None:
         raise HTTPException(404, f"nothing is known of {symbol}")
+    found.positions = [one for one in found.positions if may_read(request, "positions", one.account)]
     return answer(request, found)
 
 
 @api.get("/portfolio", response_model=Portfolio, responses=problems.NOT_FOUND, tags=["positions"])
 def portfolio(request: Request, account: Name = None, trips: Trips = 20) -> Response:
     """An account at a glance; without a name the one that reported last."""
+    require(request, "performance", account)
+    require(request, "positions", account)
     found = queries.current_portfolio(_connections(request), account, trips=trips)
     if found is None:
         raise HTTPException(404, f"no account {account} has reported" if account else "no account has reported")
@@ -174,6 +173,7 @@ def portfolio(request: Request, account: Name = None, trips: Trips = 20) -> Resp
 @api.get("/positions/current", response_model=Positions, tags=["positions"])
 def positions_current(request: Request, account: Name = None) -> Response:
     """What is held."""
+    require(request, "positions", account)
     return answer(request, queries.current_positions(_connections(request), account))
 
 

@@ -25,7 +25,7 @@ def _described(*statuses: int) -> dict[int | str, dict[str, Any]]:
     }
 
 
-RESPONSES = _described(400, 429, 500, 503)
+RESPONSES = _described(400, 401, 403, 429, 500, 503)
 """For OpenAPI: what any path may answer."""
 
 NOT_FOUND = _described(404)

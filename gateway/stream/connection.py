@@ -14,6 +14,7 @@ from websockets.http11 import Request, Response
 from websockets.protocol import CONNECTING, OPEN, Event
 from websockets.server import ServerProtocol
 
+from gateway.access import Unwelcome
 from gateway.stream.deflate import Codec, codec_of
 from gateway.stream.framing import framed
 
@@ -201,12 +202,17 @@ class Connection(asyncio.Protocol):
         if answer is not None:
             self._sockets.answer_later(self, answer)
             return
+        try:
+            greet = self._sockets.admit(request)
+        except Unwelcome as refusal:
+            self.reject(401, f"{refusal}\n")
+            return
         accepted = None if self._sockets.closing else self._protocol.accept(request)
         self.respond(accepted or self._protocol.reject(503, "the gateway restarts; come back in a moment\n"))
         if self._protocol.state is OPEN:
             if self._timer:
                 self._timer.cancel()
-            self._hearer = self._sockets.greet(self)
+            self._hearer = greet(self)
 
     def respond(self, response: Response) -> None:
         """Answer the HTTP request."""

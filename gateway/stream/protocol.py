@@ -3,22 +3,25 @@
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 from gateway.stream.channels import Channel, UnknownChannel, parse, served
 from gateway.stream.delivery import Wishes
-from gateway.wire import dumps, now_text
+from gateway.wire import dumps, now_text, time_text
 
 VERSION = 1
 MAX_REQUEST_BYTES = 64 * 1024
 MAX_ID_LENGTH = 128
 MAX_ID = 1 << 53
 MAX_CHANNELS = 200
+MAX_TOKEN_LENGTH = 8_192
 BAD_IN_A_ROW = 10
 RETRY_S = 5
 
 # 44xx: do not come back as you are. 45xx, and the registered 1012 "service restart": come back with your cursors.
 CLOSE_BAD_REQUESTS = 4400
+CLOSE_EXPIRED = 4401
 CLOSE_SLOW = 4508
 CLOSE_RESTART = 1012
 
@@ -29,6 +32,8 @@ ErrorCode = Literal[
     "unknown_op",
     "unknown_channel",
     "too_many_channels",
+    "forbidden",
+    "unauthorized",
     "unavailable",
 ]
 Id = int | str | None
@@ -47,13 +52,14 @@ class Refused(Exception):
 class Request:
     """One operation of a client."""
 
-    op: Literal["subscribe", "unsubscribe", "ping"]
+    op: Literal["subscribe", "unsubscribe", "ping", "auth"]
     id: Id = None
     channels: tuple[Channel, ...] = ()
     cursors: Mapping[str, str] = field(default_factory=dict)
     """By channel name."""
 
     wishes: Wishes = field(default_factory=Wishes)
+    token: str = ""
 
 
 def parse_request(text: str | bytes) -> Request:
@@ -79,8 +85,10 @@ def parse_request(text: str | bytes) -> Request:
             return Request("subscribe", request_id, channels, cursors, _wishes(said, request_id))
         case "unsubscribe":
             return Request("unsubscribe", request_id, _channels(said, request_id))
+        case "auth":
+            return Request("auth", request_id, token=_token(said, request_id))
         case op:
-            raise Refused("unknown_op", f"op is subscribe, unsubscribe or ping, not {str(op)[:32]!r}", request_id)
+            raise Refused("unknown_op", f"op is subscribe, unsubscribe, auth or ping, not {str(op)[:32]!r}", request_id)
 
 
 def _id(value: object) -> Id:
@@ -126,6 +134,13 @@ def _wishes(said: Mapping[str, Any], request_id: Id) -> Wishes:
     return Wishes(latency, conflate)
 
 
+def _token(said: Mapping[str, Any], request_id: Id) -> str:
+    token = said.get("token")
+    if not isinstance(token, str) or not 0 < len(token) <= MAX_TOKEN_LENGTH:
+        raise Refused("bad_request", f"token is a JWT of up to {MAX_TOKEN_LENGTH} characters", request_id)
+    return token
+
+
 def greeting(heartbeat_s: float) -> bytes:
     return _frame(
         type="greeting",
@@ -139,6 +154,17 @@ def greeting(heartbeat_s: float) -> bytes:
 
 def ack(request_id: Id, channels: Iterable[Channel]) -> bytes:
     return _frame(type="ack", id=request_id, channels=[channel.name for channel in channels])
+
+
+def authorized(request_id: Id, user: str | None, until_s: float | None) -> bytes:
+    """The token is taken; it is good until then (Unix time)."""
+    until = None if until_s is None else time_text(datetime.fromtimestamp(until_s, UTC))
+    return _frame(type="ack", id=request_id, user=user, expires_at=until)
+
+
+def forbidden(request_id: Id, channel: Channel) -> bytes:
+    """The channel is not subscribed (any more)."""
+    return error(request_id, "forbidden", f"{channel.name} is not granted to you", channel=channel.name)
 
 
 def pong(request_id: Id) -> bytes:

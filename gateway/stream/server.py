@@ -3,10 +3,13 @@
 import asyncio
 import multiprocessing
 import signal
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import uvloop
+from websockets.http11 import Request
 
+from gateway.access import Access
 from gateway.database import pool
 from gateway.stream import protocol
 from gateway.stream.catchup import History
@@ -20,6 +23,7 @@ from gateway.stream.snapshot import Snapshots
 from gateway.stream.sockets import SLICE, Sockets
 from gateway.stream.subscription import Sources
 from gateway.stream.tls import tls
+from gateway.stream.token import token_of
 from sentio import log
 from sentio.config import StreamSettings
 from sentio.config import listening as can_listen
@@ -62,8 +66,11 @@ async def run(settings: StreamSettings, stop: asyncio.Event, *, listening: "asyn
     snapshots = Snapshots(connections, history, database_threads, topic_prefix=settings.topic_prefix)
     health = Health(feed, fanout, connections, database_threads)
 
-    def greet(connection: Connection) -> Session:
-        return Session(connection, settings, sources)
+    access = Access(settings)
+
+    def admit(request: Request) -> Callable[[Connection], Session]:
+        grant = access.grant(token_of(request))
+        return lambda connection: Session(connection, settings, sources, access, grant)
 
     sockets = Sockets(
         written_by,
@@ -73,7 +80,7 @@ async def run(settings: StreamSettings, stop: asyncio.Event, *, listening: "asyn
         shared=settings.stream_workers > 1,
         tls=tls(settings),
         answer=health.answer,
-        greet=greet,
+        admit=admit,
     )
     sources = Sources(fanout, history, snapshots, sockets)
 

@@ -1,5 +1,9 @@
-"""One connection: its requests, its subscriptions, and what it is told when a request is wrong."""
+"""One connection: its requests, its subscriptions, and what it is told when a request is wrong or not granted."""
 
+import asyncio
+import time
+
+from gateway.access import LEEWAY_S, Access, Grant, Unwelcome
 from gateway.stream import protocol
 from gateway.stream.connection import Connection
 from gateway.stream.delivery import delivery
@@ -11,14 +15,19 @@ from sentio.config import StreamSettings
 class Session:
     """What a client says becomes subscriptions, for as long as the connection lives."""
 
-    __slots__ = ("_bad", "_connection", "_settings", "_sources", "_subscriptions")
+    __slots__ = ("_access", "_bad", "_connection", "_end", "_grant", "_settings", "_sources", "_subscriptions")
 
-    def __init__(self, connection: Connection, settings: StreamSettings, sources: Sources) -> None:
+    def __init__(
+        self, connection: Connection, settings: StreamSettings, sources: Sources, access: Access, grant: Grant
+    ) -> None:
         self._connection = connection
         self._settings = settings
         self._sources = sources
         self._subscriptions: dict[str, Subscription] = {}
         self._bad = 0
+        self._access = access
+        self._end: asyncio.TimerHandle | None = None
+        self._take(grant)
         connection.offer(protocol.greeting(settings.stream_heartbeat_s))
 
     def said(self, text: str | bytes) -> None:
@@ -38,6 +47,8 @@ class Session:
         for subscription in self._subscriptions.values():
             subscription.stop()
         self._subscriptions.clear()
+        if self._end:
+            self._end.cancel()
 
     def beat(self) -> None:
         """Say where each live channel stands; nothing may wait for company. Who is held hears something soon anyway."""
@@ -57,12 +68,17 @@ class Session:
                 self._connection.offer(protocol.ack(request.id, request.channels))
             case "subscribe":
                 self._subscribe(request)
+            case "auth":
+                self._authorize(request)
 
     def _subscribe(self, request: Request) -> None:
         """A channel that is subscribed already begins anew."""
         named = {channel.name for channel in request.channels}
         if len(named | self._subscriptions.keys()) > protocol.MAX_CHANNELS:
             raise Refused("too_many_channels", f"at most {protocol.MAX_CHANNELS} channels a connection", request.id)
+        for channel in request.channels:
+            if not self._grant.reads(channel.name):
+                raise Refused("forbidden", f"{channel.name} is not granted to you", request.id)
         self._connection.offer(protocol.ack(request.id, request.channels))
         for channel in request.channels:
             self._leave(channel.name)
@@ -74,6 +90,33 @@ class Session:
                 self._sources,
             )
             subscription.start(request.cursors.get(channel.name))
+
+    def _authorize(self, request: Request) -> None:
+        """A newer token of the same user, or the first one of whoever came without."""
+        try:
+            grant = self._access.grant(request.token)
+        except Unwelcome as refusal:
+            raise Refused("unauthorized", str(refusal), request.id) from refusal
+        if self._grant.user not in (None, grant.user):
+            raise Refused("unauthorized", f"this connection is {self._grant.user}'s", request.id)
+        self._take(grant)
+        self._connection.offer(protocol.authorized(request.id, grant.user, grant.until_s))
+        for name, subscription in list(self._subscriptions.items()):
+            if not grant.reads(name):
+                self._leave(name)
+                self._connection.offer(protocol.forbidden(request.id, subscription.channel))
+
+    def _take(self, grant: Grant) -> None:
+        self._grant = grant
+        if self._end:
+            self._end.cancel()
+            self._end = None
+        if grant.until_s is not None:
+            left_s = max(0.0, grant.until_s + LEEWAY_S - time.time())
+            self._end = asyncio.get_running_loop().call_later(left_s, self._expire)
+
+    def _expire(self) -> None:
+        self._connection.close(protocol.CLOSE_EXPIRED, "the token is no longer good; come back with a new one")
 
     def _leave(self, name: str) -> None:
         subscription = self._subscriptions.pop(name, None)

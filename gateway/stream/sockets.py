@@ -27,7 +27,8 @@ Answer = Coroutine[Any, Any, tuple[int, str]]
 
 
 class Sockets:
-    """`greet` says whom an open connection belongs to, `answer` which requests are HTTP and no handshake.
+    """`answer` says which requests are HTTP and no handshake, `admit` to whom a connection will belong, or raises
+    `Unwelcome`.
 
     ``shared``: other processes listen on the same port.
     """
@@ -42,12 +43,12 @@ class Sockets:
         shared: bool,
         tls: ssl.SSLContext | None,
         answer: Callable[[Request], Answer | None],
-        greet: Callable[[Connection], Hearer],
+        admit: Callable[[Request], Callable[[Connection], Hearer]],
     ) -> None:
         self.descriptors = descriptors
         self.backlog_bytes = backlog_bytes
         self.answer = answer
-        self.greet = greet
+        self.admit = admit
         self.all: set[Connection] = set()
         self.held: set[Connection] = set()
         """Those with bytes that wait for the socket."""

@@ -66,6 +66,10 @@ class Subscription:
         self._behind_since_s: float | None = None
 
     @property
+    def channel(self) -> Channel:
+        return self._channel
+
+    @property
     def cursor(self) -> str | None:
         """Of all that was offered, while live and nothing waits for company."""
         if self._listener is None:

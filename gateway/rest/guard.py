@@ -1,0 +1,70 @@
+"""Who asks, whether they may, and how often."""
+
+import math
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from starlette.exceptions import HTTPException
+
+from gateway.access import Access, Grant, Unwelcome
+from gateway.limits import Rate, source_of
+from sentio.config import RestSettings
+
+MINUTE_S = 60.0
+
+_bearer = HTTPBearer(auto_error=False, bearerFormat="JWT", description="Where SENTIO_AUTH_KEYS is set")
+
+
+@dataclass(frozen=True)
+class Guard:
+    """Of one application."""
+
+    access: Access
+    rate: Rate | None
+
+
+def guard(settings: RestSettings) -> Guard:
+    """As set; raises `SettingError` for keys that cannot be read."""
+    return Guard(Access(settings), Rate(settings.rest_requests, MINUTE_S) if settings.rest_requests else None)
+
+
+async def admitted(
+    request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+) -> None:
+    """Every request passes here: 401 for a token that is no good, 429 for one too many of a user or an address."""
+    found: Guard = request.app.state.guard
+    if credentials is None and "authorization" in request.headers:
+        raise _unauthorized("authorization is one Bearer token")
+    try:
+        grant = found.access.grant(credentials.credentials if credentials else None)
+    except Unwelcome as refusal:
+        raise _unauthorized(str(refusal)) from refusal
+    if found.rate:
+        source = source_of(request.client.host if request.client else "")
+        wait_s = found.rate.wait_s(f"user {grant.user}" if grant.user else source)
+        if wait_s:
+            raise HTTPException(429, "too many requests", {"Retry-After": str(math.ceil(wait_s))})
+    request.state.grant = grant
+
+
+def may_read(request: Request, channel: str, value: str | None = None) -> bool:
+    """Whether who asks may read what a channel, or a narrower one, carries."""
+    grant: Grant = request.state.grant
+    return grant.reads(channel if value is None else f"{channel}.{value}")
+
+
+def require(request: Request, channel: str, value: str | None = None) -> None:
+    """Raise 403, or 401 for who showed no token, where `may_read` says no."""
+    if may_read(request, channel, value):
+        return
+    grant: Grant = request.state.grant
+    name = channel if value is None else f"{channel}.{value}"
+    if grant.user is None:
+        raise _unauthorized(f"{name} is read with a token only")
+    raise HTTPException(403, f"{name} is not granted to {grant.user}")
+
+
+def _unauthorized(why: str) -> HTTPException:
+    return HTTPException(401, why, {"WWW-Authenticate": "Bearer"})
