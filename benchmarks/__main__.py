@@ -29,6 +29,7 @@ class Benchmark(Protocol):
     NAME: str
     TITLE: str
     NOTES: str
+    PROFILE: str
     GOALS: list[Goal]
 
     def contestants(self, stage: Stage) -> list[Contestant]: ...

@@ -1,6 +1,6 @@
 """One benchmark from contestants to a result: a rehearsal whose outputs must be equal, interleaved rounds, medians.
 
-What runs is in the benchmark modules (NAME, GOALS, NOTES, contestants), what it runs on in `stage`.
+What runs is in the benchmark modules (NAME, GOALS, NOTES, PROFILE, contestants), what it runs on in `stage`.
 """
 
 import re

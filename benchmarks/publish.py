@@ -32,6 +32,10 @@ whole process: `caller` is the thread that has the event (all of the encoding wi
 one, those of librdkafka too. Ours gets typed events and gives each its id and sequence; the peers get dicts that have
 them. The peer's registry is the one in memory that confluent-kafka has for tests, asked once. The limit sends bytes
 that are ready."""
+PROFILE = """Of 7.0 µs in one instrumented run on the machine below: librdkafka's own thread 1.2 and `produce_batch`
+1.7, reading events and writing messages 1.8, keys and ids 0.5, the caller's lock and queue 1.0, one call back for
+each record 0.5 (the client makes it to free its own state even where only failures are told), the queue 0.2. Two
+threads that compute share one interpreter here, and two cores: writing messages costs 1.2 alone."""
 
 DISTINCT = 5_000
 LIMIT_S = 240.0

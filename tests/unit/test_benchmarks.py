@@ -145,6 +145,7 @@ class Described:
     def __init__(self) -> None:
         self.TITLE = "Store"
         self.NOTES = "How it was done."
+        self.PROFILE = "Nearly all of it in one place."
         self.GOALS = [
             Goal("fast", at_most_us=5.0),
             Goal("faster", at_most_us=4.0),
@@ -166,6 +167,7 @@ def test_page_shows_every_row_and_says_what_falls_short(tmp_path: Path) -> None:
     assert "| fast | 5.00 µs | yes |" in page
     assert "| faster | 5.00 µs | **falls short** |" in page
     assert "| unknown | 5.00 µs, and no figure of Gone | unknown |" in page
+    assert "**Where our time goes.** Nearly all of it in one place." in page
     assert "1,000 events, 3 rounds, Abacus, 2 cores, 8.0 GB, Linux 6.1; kafka 4.1.0." in page
 
 
