@@ -5,6 +5,7 @@ first. native/src/check.rs does the same walk; tests hold the two equal.
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from decimal import Decimal
 from functools import partial
 from io import BytesIO
 from typing import Any
@@ -13,6 +14,7 @@ import fastavro
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from schemas.amounts import EXACT
 from schemas.columns import columns_of
 from schemas.layout import FIRST_US, FRAME, LAST_US, MAGIC, Field, layout
 from schemas.registry import Schema, Version, locked
@@ -217,8 +219,18 @@ def _reason(kind: pa.DataType, field: Schema, value: Any) -> str | None:  # noqa
 
 
 def _plain_column(column: pa.Array) -> list[Any]:
-    plain: list[Any] = (pc.cast(column, pa.int64()) if pa.types.is_timestamp(column.type) else column).to_pylist()
+    if pa.types.is_timestamp(column.type):
+        column = pc.cast(column, pa.int64())
+    plain: list[Any] = column.to_pylist()
+    if pa.types.is_decimal(column.type):
+        return [None if value is None else _shortest(value, column.type.scale) for value in plain]
     return plain
+
+
+def _shortest(value: Decimal, scale: int) -> bytes:
+    """Two's complement as short as can be; fastavro's own writes -128 in two bytes."""
+    unscaled = int(EXACT.scaleb(value, scale))
+    return unscaled.to_bytes((unscaled + (unscaled < 0)).bit_length() // 8 + 1, "big", signed=True)
 
 
 def _parsed(schema: Schema) -> Any:

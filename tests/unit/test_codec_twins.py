@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas import codec_fastavro
+from schemas.amounts import EXACT
 from schemas.codec import encode
 from schemas.columns import from_events, to_events
 from schemas.events import Event
@@ -57,6 +58,17 @@ def test_both_write_the_same_bytes_and_read_the_same_columns(batch: tuple[str, p
     messages = ours.encode(records)
     assert messages == theirs.encode(records)
     assert same(PAIRS[event], messages) == records
+
+
+@pytest.mark.parametrize("unscaled", [0, 127, 128, -128, -129, 2**15 - 1, -(2**15), -(2**15) - 1, -(2**63), 10**28 - 1])
+def test_both_write_a_decimal_as_short_as_can_be(unscaled: int) -> None:
+    good = rows_of("PerformanceMinute", 1)
+    place = good.schema.get_field_index("equity")
+    amount = pa.array([Decimal(unscaled).scaleb(-6, EXACT)], good.schema.field(place).type)
+    records = good.set_column(place, good.schema.field(place), amount)
+    ours, theirs = PAIRS["PerformanceMinute"]
+    assert ours.encode(records) == theirs.encode(records)
+    assert same(PAIRS["PerformanceMinute"], [*theirs.encode(records)]) == records
 
 
 # A number of 2**40, of 2**63 - 1, of -1, of more than 64 bits, of more than ten bytes, written long, and a decimal's
