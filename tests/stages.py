@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -10,9 +10,7 @@ from typing import Any, cast
 import pyarrow as pa
 from pydantic import SecretStr
 from websockets.asyncio.client import connect
-from websockets.http11 import Request
 
-from gateway.access import Access
 from gateway.stream.catchup import History
 from gateway.stream.channels import Channel
 from gateway.stream.connection import Connection
@@ -20,12 +18,10 @@ from gateway.stream.descriptors import Descriptors
 from gateway.stream.fanout import Fanout
 from gateway.stream.feed import Assigned, Feed, Item
 from gateway.stream.ring import Log
-from gateway.stream.session import Session
+from gateway.stream.session import admitting
 from gateway.stream.snapshot import Snapshot, Snapshots
 from gateway.stream.sockets import Sockets
 from gateway.stream.subscription import Sources
-from gateway.stream.tls import tls
-from gateway.stream.token import token_of
 from schemas.columns import arrow_schema, from_events
 from schemas.events import Event
 from schemas.topics import Topic, topic_of_event
@@ -143,28 +139,11 @@ async def stage(descriptors: Descriptors, **options: Any) -> AsyncIterator[Stage
     settings = StreamSettings(database=SecretStr("postgresql://none"), stream_port=0, **options)
     counting = Counting(descriptors)
     fanout = Fanout(counting, ring=settings.stream_ring)
-    sources: Sources
-
-    access = Access(settings)
-
-    def admit(request: Request) -> Callable[[Connection], Session]:
-        grant = access.grant(token_of(request))
-        return lambda connection: Session(connection, settings, sources, access, grant)
-
-    sockets = Sockets(
-        counting,
-        backlog_bytes=settings.stream_backlog_bytes,
-        behind_s=settings.stream_behind_s,
-        compression=settings.stream_compression,
-        shared=settings.stream_workers > 1,
-        tls=tls(settings),
-        answer=lambda _: None,
-        admit=admit,
-    )
+    sockets = Sockets(counting, settings, answer=lambda _: None)
     history = History(settings, cast("Any", None))
     sources = Sources(fanout, history, cast("Snapshots", NoRows()), sockets)
     feed = ByHand()
-    port = await sockets.listen("127.0.0.1", 0)
+    port = await sockets.listen(admitting(settings, sources))
     tasks = [asyncio.create_task(fanout.run(cast("Feed", feed))), asyncio.create_task(sockets.watch())]
     try:
         yield Stage(port, sockets, counting, fanout, feed)

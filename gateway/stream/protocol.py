@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+from gateway.access import LONGEST_TOKEN
 from gateway.stream.channels import Channel, UnknownChannel, parse, served
 from gateway.stream.delivery import Wishes
 from gateway.wire import dumps, now_text, time_text
@@ -15,7 +16,6 @@ MAX_REQUEST_BYTES = 64 * 1024
 MAX_ID_LENGTH = 128
 MAX_ID = 1 << 53
 MAX_CHANNELS = 200
-MAX_TOKEN_LENGTH = 8_192
 BAD_IN_A_ROW = 10
 RETRY_S = 5
 
@@ -136,8 +136,8 @@ def _wishes(said: Mapping[str, Any], request_id: Id) -> Wishes:
 
 def _token(said: Mapping[str, Any], request_id: Id) -> str:
     token = said.get("token")
-    if not isinstance(token, str) or not 0 < len(token) <= MAX_TOKEN_LENGTH:
-        raise Refused("bad_request", f"token is a JWT of up to {MAX_TOKEN_LENGTH} characters", request_id)
+    if not isinstance(token, str) or not 0 < len(token) <= LONGEST_TOKEN:
+        raise Refused("bad_request", f"token is a JWT of up to {LONGEST_TOKEN} characters", request_id)
     return token
 
 

@@ -3,27 +3,21 @@
 import asyncio
 import multiprocessing
 import signal
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import uvloop
-from websockets.http11 import Request
 
-from gateway.access import Access
 from gateway.database import pool
 from gateway.stream import protocol
 from gateway.stream.catchup import History
-from gateway.stream.connection import Connection
 from gateway.stream.descriptors import descriptors
 from gateway.stream.fanout import Fanout
 from gateway.stream.feed import Feed
 from gateway.stream.health import Health
-from gateway.stream.session import Session
+from gateway.stream.session import admitting
 from gateway.stream.snapshot import Snapshots
 from gateway.stream.sockets import SLICE, Sockets
 from gateway.stream.subscription import Sources
-from gateway.stream.tls import tls
-from gateway.stream.token import token_of
 from sentio import log
 from sentio.config import StreamSettings
 from sentio.config import listening as can_listen
@@ -66,29 +60,14 @@ async def run(settings: StreamSettings, stop: asyncio.Event, *, listening: "asyn
     snapshots = Snapshots(connections, history, database_threads, topic_prefix=settings.topic_prefix)
     health = Health(feed, fanout, connections, database_threads)
 
-    access = Access(settings)
-
-    def admit(request: Request) -> Callable[[Connection], Session]:
-        grant = access.grant(token_of(request))
-        return lambda connection: Session(connection, settings, sources, access, grant)
-
-    sockets = Sockets(
-        written_by,
-        backlog_bytes=settings.stream_backlog_bytes,
-        behind_s=settings.stream_behind_s,
-        compression=settings.stream_compression,
-        shared=settings.stream_workers > 1,
-        tls=tls(settings),
-        answer=health.answer,
-        admit=admit,
-    )
-    sources = Sources(fanout, history, snapshots, sockets)
+    sockets = Sockets(written_by, settings, answer=health.answer)
+    admit = admitting(settings, Sources(fanout, history, snapshots, sockets))
 
     tasks = []
     feed.start()
     try:
         with can_listen("stream_port", settings.stream_port):
-            port = await sockets.listen(settings.stream_host, settings.stream_port)
+            port = await sockets.listen(admit)
         log.get().info(
             "listening", address=f"{'wss' if settings.stream_tls_certificate else 'ws'}://{settings.stream_host}:{port}"
         )

@@ -2,14 +2,30 @@
 
 import asyncio
 import time
+from collections.abc import Callable
+
+from websockets.http11 import Request as Handshake
 
 from gateway.access import LEEWAY_S, Access, Grant, Unwelcome
 from gateway.stream import protocol
 from gateway.stream.connection import Connection
 from gateway.stream.delivery import delivery
 from gateway.stream.protocol import Refused, Request
+from gateway.stream.sockets import Admit
 from gateway.stream.subscription import Sources, Subscription
+from gateway.stream.token import token_of
 from sentio.config import StreamSettings
+
+
+def admitting(settings: StreamSettings, sources: Sources) -> Admit:
+    """Lets in who shows a good token, or none. Raises `SettingError` for keys that cannot be read."""
+    access = Access(settings)
+
+    def admit(request: Handshake) -> Callable[[Connection], Session]:
+        grant = access.grant(token_of(request))
+        return lambda connection: Session(connection, settings, sources, access, grant)
+
+    return admit
 
 
 class Session:

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import socket
-import ssl
 import time
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
@@ -15,6 +14,8 @@ from gateway.stream import protocol
 from gateway.stream.connection import Connection, Hearer
 from gateway.stream.deflate import Offers
 from gateway.stream.descriptors import Descriptors
+from gateway.stream.tls import tls
+from sentio.config import StreamSettings
 
 PING_S = 20.0
 SLICE = 100  # connections that are looked at before it is the others' turn
@@ -25,52 +26,49 @@ END_S = 4.5
 Answer = Coroutine[Any, Any, tuple[int, str]]
 """Status and text of an HTTP answer."""
 
+Admit = Callable[[Request], Callable[[Connection], Hearer]]
+"""To whom a connection will belong once its handshake is done; raises `Unwelcome`."""
+
 
 class Sockets:
-    """`answer` says which requests are HTTP and no handshake, `admit` to whom a connection will belong, or raises
-    `Unwelcome`.
-
-    ``shared``: other processes listen on the same port.
-    """
+    """`answer` says which requests are HTTP and no handshake."""
 
     def __init__(
         self,
         descriptors: Descriptors,
+        settings: StreamSettings,
         *,
-        backlog_bytes: int,
-        behind_s: float,
-        compression: bool,
-        shared: bool,
-        tls: ssl.SSLContext | None,
         answer: Callable[[Request], Answer | None],
-        admit: Callable[[Request], Callable[[Connection], Hearer]],
     ) -> None:
         self.descriptors = descriptors
-        self.backlog_bytes = backlog_bytes
+        self.backlog_bytes = settings.stream_backlog_bytes
         self.answer = answer
-        self.admit = admit
+        self.admit: Admit
         self.all: set[Connection] = set()
         self.held: set[Connection] = set()
         """Those with bytes that wait for the socket."""
 
         self.closing = False
-        self.extensions = [Offers()] if compression else []
+        self.extensions = [Offers()] if settings.stream_compression else []
         self.silence = logging.getLogger("gateway.websockets")  # scanners and lost phones are no news
         self.silence.setLevel(logging.CRITICAL)
-        self._behind_s = behind_s
-        self._shared = shared
-        self._tls = tls
+        self._settings = settings
+        self._behind_s = settings.stream_behind_s
+        self._tls = tls(settings)
         self._answering: set[asyncio.Task[None]] = set()
         self._nobody = asyncio.Event()
         self._servers: list[asyncio.Server] = []
 
-    async def listen(self, host: str, port: int) -> int:
-        """Accept from now on; returns the port. Raises OSError when it cannot be had."""
+    async def listen(self, admit: Admit) -> int:
+        """Accept from now on whom ``admit`` lets in; returns the port. Raises OSError when it cannot be had."""
+        self.admit = admit
+        host, port = self._settings.stream_host, self._settings.stream_port
+        shared = self._settings.stream_workers > 1
         found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
         bound: list[socket.socket] = []
         for family, _, _, _, address in dict.fromkeys(found):
             port = bound[0].getsockname()[1] if bound else port
-            one = socket.create_server((address[0], port), family=family, backlog=WAITING, reuse_port=self._shared)
+            one = socket.create_server((address[0], port), family=family, backlog=WAITING, reuse_port=shared)
             one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)  # connections inherit it
             bound.append(one)
         loop = asyncio.get_running_loop()

@@ -90,8 +90,7 @@ class Subscription:
         """No longer live: behind, or the log was retired."""
         self._listener = None
         if positions is None:
-            reason = "the topic was made again, or the gateway was away for longer than it is kept"
-            self._connection.offer(protocol.resume_failed(self._channel, "foreign", reason))
+            self._say_retired()
             self._behind_since_s = None
             self._task = asyncio.create_task(self._run(None))
         else:
@@ -106,8 +105,7 @@ class Subscription:
                     positions = await self._begin(log, cursor)
                 if await self._catch_up(log, positions):
                     break
-                reason = "the topic was made again, or the gateway was away for longer than it is kept"
-                self._connection.offer(protocol.resume_failed(self._channel, "foreign", reason))
+                self._say_retired()
                 cursor = log = positions = None
             self._task = None  # and the memory that it takes
         except TimeoutError:
@@ -117,6 +115,10 @@ class Subscription:
         except Exception:  # noqa: BLE001 - one channel of one client; the others go on
             logs.get().exception("a subscription failed", channel=self._channel.name)
             self._connection.offer(protocol.unavailable(self._request_id, self._channel, "internal error; try again"))
+
+    def _say_retired(self) -> None:
+        reason = "the topic was made again, or the gateway was away for longer than it is kept"
+        self._connection.offer(protocol.resume_failed(self._channel, "foreign", reason))
 
     def _give_up(self, message: str, cause: str) -> None:
         if _once.due((self._channel.topic.name, cause)):
