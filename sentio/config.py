@@ -121,6 +121,10 @@ class StreamSettings(AccessSettings):
     stream_workers: int = Field(1, ge=1, le=256, description="processes that share the port")
     stream_compression: bool = Field(True, description="compress updates for clients that can (permessage-deflate)")
     stream_ring: int = Field(50_000, ge=100, description="newest messages of each topic kept in memory")
+    stream_resume_records: int = Field(
+        500_000, ge=0, description="most messages that are read from the log for one client; beyond it gets a snapshot"
+    )
+    stream_resume_s: float = Field(60.0, gt=0, description="longest time for which one client reads the log, seconds")
     stream_heartbeat_s: float = Field(15.0, gt=0, description="seconds between heartbeats to a client")
 
 

@@ -71,10 +71,10 @@ class Platform:
             self.sequence += 1
         return made
 
-    def send(self, events: Sequence[Event]) -> list[Published]:
-        """Publish events as they are; returns when the broker has them."""
+    def send(self, events: Sequence[Event], at_ms: Sequence[int] = ()) -> list[Published]:
+        """Publish events as they are; returns when the broker has them. ``at_ms``: the records' own times."""
         placed: list[Published] = []
-        for event in events:
+        for number, event in enumerate(events):
             [value] = to_avro(type(event).__name__, from_events([event]))
 
             def note(error: object, message: Message, event: Event = event) -> None:
@@ -83,7 +83,11 @@ class Platform:
 
             topic = topic_of_event(type(event).__name__)
             self.producer.produce(
-                topic.full_name(self.settings.topic_prefix), value, topic.record_key(event, "test"), on_delivery=note
+                topic.full_name(self.settings.topic_prefix),
+                value,
+                topic.record_key(event, "test"),
+                on_delivery=note,
+                timestamp=at_ms[number] if at_ms else 0,
             )
             self.producer.poll(0)
         assert self.producer.flush(DEADLINE_S) == 0
@@ -148,8 +152,10 @@ class Phone:
     async def say(self, **words: Any) -> None:
         await self.socket.send(json.dumps(words))
 
-    async def subscribe(self, channel: str, cursor: str | None = None) -> None:
-        await self.say(id=1, op="subscribe", channels=[channel], **({"cursor": {channel: cursor}} if cursor else {}))
+    async def subscribe(self, channel: str, cursor: str | None = None, **more: Any) -> None:
+        if cursor:
+            more["cursor"] = {channel: cursor}
+        await self.say(id=1, op="subscribe", channels=[channel], **more)
 
     async def listen(self) -> dict[str, Any]:
         async with asyncio.timeout(DEADLINE_S):

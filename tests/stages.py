@@ -21,6 +21,7 @@ from gateway.stream.ring import Log
 from gateway.stream.session import admitting
 from gateway.stream.snapshot import Snapshot, Snapshots
 from gateway.stream.sockets import Sockets
+from gateway.stream.stretches import Stretches
 from gateway.stream.subscription import Sources
 from schemas.columns import arrow_schema, from_events
 from schemas.events import Event
@@ -140,8 +141,9 @@ async def stage(descriptors: Descriptors, **options: Any) -> AsyncIterator[Stage
     counting = Counting(descriptors)
     fanout = Fanout(counting, ring=settings.stream_ring)
     sockets = Sockets(counting, settings, answer=lambda _: None)
-    history = History(settings, cast("Any", None))
-    sources = Sources(fanout, history, cast("Snapshots", NoRows()), sockets)
+    nobody = cast("Any", None)
+    history = History(settings, nobody)
+    sources = Sources(fanout, history, Stretches(settings, history, nobody), cast("Snapshots", NoRows()), sockets)
     feed = ByHand()
     port = await sockets.listen(admitting(settings, sources))
     tasks = [asyncio.create_task(fanout.run(cast("Feed", feed))), asyncio.create_task(sockets.watch())]

@@ -24,6 +24,14 @@ class BadCursor(ValueError):
     """The text is not a cursor that a gateway wrote."""
 
 
+class CannotResume(Exception):
+    """A place in the log from which no updates can follow without a gap."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
 @dataclass(frozen=True, slots=True)
 class Cursor:
     """What a client's text says."""

@@ -16,6 +16,8 @@ MAX_REQUEST_BYTES = 64 * 1024
 MAX_ID_LENGTH = 128
 MAX_ID = 1 << 53
 MAX_CHANNELS = 200
+MAX_TIME_LENGTH = 40
+FIRST_TIME, LAST_TIME = datetime(1970, 1, 2, tzinfo=UTC), datetime(2999, 1, 1, tzinfo=UTC)
 BAD_IN_A_ROW = 10
 RETRY_S = 5
 
@@ -58,6 +60,9 @@ class Request:
     cursors: Mapping[str, str] = field(default_factory=dict)
     """By channel name."""
 
+    since: datetime | None = None
+    """When channels without a cursor begin, UTC; None: with a snapshot."""
+
     wishes: Wishes = field(default_factory=Wishes)
     token: str = ""
 
@@ -82,7 +87,8 @@ def parse_request(text: str | bytes) -> Request:
         case "subscribe":
             channels = _channels(said, request_id)
             cursors = _cursors(said, channels, request_id)
-            return Request("subscribe", request_id, channels, cursors, _wishes(said, request_id))
+            since = _since(said, request_id)
+            return Request("subscribe", request_id, channels, cursors, since, _wishes(said, request_id))
         case "unsubscribe":
             return Request("unsubscribe", request_id, _channels(said, request_id))
         case "auth":
@@ -123,6 +129,20 @@ def _cursors(said: Mapping[str, Any], channels: Iterable[Channel], request_id: I
     ):
         raise Refused("bad_request", 'cursor is an object of {"channel":"cursor"} for channels named here', request_id)
     return cursors
+
+
+def _since(said: Mapping[str, Any], request_id: Id) -> datetime | None:
+    text = said.get("from")
+    if text is None:
+        return None
+    try:
+        since = datetime.fromisoformat(text) if isinstance(text, str) and len(text) <= MAX_TIME_LENGTH else None
+    except ValueError:
+        since = None
+    if since is None or since.tzinfo is None or not FIRST_TIME <= since <= LAST_TIME:
+        message = 'from is a time with its zone, such as "2026-11-19T14:30:00Z"'
+        raise Refused("bad_request", message, request_id)
+    return since.astimezone(UTC)
 
 
 def _wishes(said: Mapping[str, Any], request_id: Id) -> Wishes:

@@ -107,7 +107,9 @@ class Log:
 
         offsets = [starts[partition] for partition in range(len(starts))]
         self.positions = Positions(epoch_of(topic_id), offsets)
-        self._kept_from = dict(enumerate(offsets))
+        self.kept_from = dict(enumerate(offsets))
+        """From which offset of each partition on all is in memory."""
+
         self._ring = ring
         self._entries: deque[Entry] = deque()
         self._numbering = Numbering()
@@ -115,7 +117,7 @@ class Log:
     def grow(self, starts: Mapping[int, int]) -> None:
         """The topic gained partitions."""
         for partition, start in sorted(starts.items()):
-            self._kept_from[partition] = start
+            self.kept_from[partition] = start
             self.positions.advance(partition, start)
 
     def append(self, batch: Batch) -> list[Entry]:
@@ -124,12 +126,12 @@ class Log:
         self._entries.extend(entries)
         while len(self._entries) > self._ring:
             gone = self._entries.popleft()
-            self._kept_from[gone.partition] = gone.offset + 1
+            self.kept_from[gone.partition] = gone.offset + 1
         return entries
 
     def covers(self, positions: Positions) -> bool:
         """Whether everything from ``positions`` on is in memory."""
-        return all(positions.next(partition) >= start for partition, start in self._kept_from.items())
+        return all(positions.next(partition) >= start for partition, start in self.kept_from.items())
 
     def since(self, positions: Positions) -> list[Entry]:
         """The entries from ``positions`` up to our own, in order. Costs as many steps as it goes back."""

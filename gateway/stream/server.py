@@ -17,6 +17,7 @@ from gateway.stream.health import Health
 from gateway.stream.session import admitting
 from gateway.stream.snapshot import Snapshots
 from gateway.stream.sockets import SLICE, Sockets
+from gateway.stream.stretches import Stretches
 from gateway.stream.subscription import Sources
 from sentio import log
 from sentio.config import StreamSettings
@@ -57,11 +58,12 @@ async def run(settings: StreamSettings, stop: asyncio.Event, *, listening: "asyn
     feed = Feed(settings)
     fanout = Fanout(written_by, ring=settings.stream_ring)
     history = History(settings, log_threads)
+    stretches = Stretches(settings, history, log_threads)
     snapshots = Snapshots(connections, history, database_threads, topic_prefix=settings.topic_prefix)
     health = Health(feed, fanout, connections, database_threads)
 
     sockets = Sockets(written_by, settings, answer=health.answer)
-    admit = admitting(settings, Sources(fanout, history, snapshots, sockets))
+    admit = admitting(settings, Sources(fanout, history, stretches, snapshots, sockets))
 
     tasks = []
     feed.start()
@@ -88,7 +90,7 @@ async def run(settings: StreamSettings, stop: asyncio.Event, *, listening: "asyn
     finally:
         for task in tasks:
             task.cancel()
-        history.stop()
+        stretches.stop()
         await feed.stop()
         log_threads.shutdown(wait=False, cancel_futures=True)
         database_threads.shutdown(wait=False, cancel_futures=True)

@@ -105,7 +105,7 @@ class Session:
                 request.id,
                 self._sources,
             )
-            subscription.start(request.cursors.get(channel.name))
+            subscription.start(request.cursors.get(channel.name, request.since))
 
     def _authorize(self, request: Request) -> None:
         """A newer token of the same user, or the first one of whoever came without."""

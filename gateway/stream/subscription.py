@@ -4,18 +4,20 @@ import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from gateway.stream import protocol
 from gateway.stream.audience import Listener, newest, update
-from gateway.stream.catchup import CannotResume, History, Reader
+from gateway.stream.catchup import History
 from gateway.stream.channels import Channel
 from gateway.stream.connection import AT_ONCE_BYTES, Connection
-from gateway.stream.cursor import Positions
+from gateway.stream.cursor import CannotResume, Positions
 from gateway.stream.delivery import Delivery
 from gateway.stream.fanout import Fanout
 from gateway.stream.ring import Entry, Log
 from gateway.stream.snapshot import Snapshots
 from gateway.stream.sockets import Sockets
+from gateway.stream.stretches import Reader, Stretches
 from sentio import log as logs
 from sentio.errors import Retryable
 
@@ -30,6 +32,7 @@ class Sources:
 
     fanout: Fanout
     history: History
+    stretches: Stretches
     snapshots: Snapshots
     sockets: Sockets
 
@@ -76,8 +79,9 @@ class Subscription:
             return None
         return (self._listener.positions or self._listener.log.positions).token
 
-    def start(self, cursor: str | None) -> None:
-        self._task = asyncio.create_task(self._run(cursor))
+    def start(self, begin: str | datetime | None) -> None:
+        """At a cursor, at a time, or after a snapshot."""
+        self._task = asyncio.create_task(self._run(begin))
 
     def stop(self) -> None:
         if self._listener:
@@ -97,16 +101,24 @@ class Subscription:
             self._behind_since_s = time.monotonic()
             self._task = asyncio.create_task(self._run(None, log, positions))
 
-    async def _run(self, cursor: str | None, log: Log | None = None, positions: Positions | None = None) -> None:
+    async def _run(
+        self, begin: str | datetime | None, log: Log | None = None, positions: Positions | None = None
+    ) -> None:
         try:
             while True:
                 if log is None or positions is None:
                     log = await self._sources.fanout.log(self._channel.topic, wait_s=WAIT_FOR_LOG_S)
-                    positions = await self._begin(log, cursor)
-                if await self._catch_up(log, positions):
-                    break
-                self._say_retired()
-                cursor = log = positions = None
+                    positions = await self._begin(log, begin)
+                try:
+                    if await self._catch_up(log, positions):
+                        break
+                    self._say_retired()
+                except CannotResume as failure:
+                    if begin is None and self._behind_since_s is None:  # the store is too far behind for its snapshots
+                        raise Retryable(f"updates cannot follow a snapshot: {failure}") from failure
+                    self._say_failed(failure)
+                    self._behind_since_s = None
+                begin = log = positions = None
             self._task = None  # and the memory that it takes
         except TimeoutError:
             self._give_up("the channel's log is not there yet; try again", "its topic is not followed yet")
@@ -118,20 +130,25 @@ class Subscription:
 
     def _say_retired(self) -> None:
         reason = "the topic was made again, or the gateway was away for longer than it is kept"
-        self._connection.offer(protocol.resume_failed(self._channel, "foreign", reason))
+        self._say_failed(CannotResume("foreign", reason))
+
+    def _say_failed(self, failure: CannotResume) -> None:
+        self._connection.offer(protocol.resume_failed(self._channel, failure.reason, str(failure)))
 
     def _give_up(self, message: str, cause: str) -> None:
         if _once.due((self._channel.topic.name, cause)):
             logs.get().warning("cannot serve a subscription", channel=self._channel.name, cause=cause)
         self._connection.offer(protocol.unavailable(self._request_id, self._channel, message))
 
-    async def _begin(self, log: Log, cursor: str | None) -> Positions:
-        """Where updates begin: at the client's cursor, or after a snapshot."""
-        if cursor is not None:
-            try:
-                return await self._sources.history.positions(cursor, log)
-            except CannotResume as failure:
-                self._connection.offer(protocol.resume_failed(self._channel, failure.reason, str(failure)))
+    async def _begin(self, log: Log, begin: str | datetime | None) -> Positions:
+        """Where updates begin: where the client says, or after a snapshot."""
+        try:
+            if isinstance(begin, datetime):
+                return await self._sources.history.positions_at(begin, log)
+            if begin is not None:
+                return await self._sources.history.positions(begin, log)
+        except CannotResume as failure:
+            self._say_failed(failure)
         snapshot = await self._sources.snapshots.get(self._channel, log)
         positions = snapshot.positions.copy()
         await self._connection.room()
@@ -145,17 +162,10 @@ class Subscription:
 
         There is no await in the last step: no message can come between what is replayed and what is live.
         """
-        reader = Reader(self._channel)
         while not log.retired:
-            await self._connection.room()
-            if self._behind_since_s is not None and self._sources.sockets.is_late(self._behind_since_s):
-                self._sources.sockets.late(self._connection)
-                await asyncio.Event().wait()  # until the connection is lost
+            await self._room()
             if not log.covers(positions):
-                part = await self._sources.history.part(log, positions, reader)
-                await self._replay(self._wanted(part.entries), positions)
-                for partition, offset in part.reached.items():
-                    positions.advance(partition, offset)
+                await self._read_log(log, positions)
                 continue
             missed = self._wanted(log.since(positions))
             reached = list(log.positions.offsets)
@@ -172,6 +182,24 @@ class Subscription:
             self._sources.fanout.add(self._listener, positions)
             return True
         return False
+
+    async def _read_log(self, log: Log, positions: Positions) -> None:
+        """Offer what is no longer in memory, from ``positions`` on; raises `CannotResume` when it is too much."""
+        async with self._sources.stretches.turn(log, positions):
+            reader = Reader(self._channel)
+            while not log.retired and not log.covers(positions):
+                await self._room()
+                part = await self._sources.stretches.part(log, positions, reader)
+                await self._replay(self._wanted(part.entries), positions)
+                for partition, offset in part.reached.items():
+                    positions.advance(partition, offset)
+
+    async def _room(self) -> None:
+        """Wait until the client has taken what it was sent; close it when it has been behind for too long."""
+        await self._connection.room()
+        if self._behind_since_s is not None and self._sources.sockets.is_late(self._behind_since_s):
+            self._sources.sockets.late(self._connection)
+            await asyncio.Event().wait()  # until the connection is lost
 
     def _wanted(self, entries: Sequence[Entry]) -> Sequence[Entry]:
         """Those of the channel; where only the newest counts, the newest of each key."""

@@ -38,6 +38,12 @@ def test_subscribe_names_channels_and_cursors() -> None:
     assert (request.id, request.op, request.cursors) == ("x", "subscribe", {"trades": "abc"})
 
 
+def test_time_to_begin_at_may_be_of_any_zone() -> None:
+    request = parse_request('{"op":"subscribe","channels":["trades"],"from":"2026-11-19T09:30:00.5-05:00"}')
+    assert request.since == datetime(2026, 11, 19, 14, 30, 0, 500_000, UTC)
+    assert request.since.tzinfo is UTC
+
+
 @pytest.mark.parametrize(
     ("text", "code"),
     [
@@ -51,6 +57,11 @@ def test_subscribe_names_channels_and_cursors() -> None:
         ('{"op":"subscribe","channels":[1]}', "bad_request"),
         ('{"op":"subscribe","channels":["trades"],"cursor":{"trades":1}}', "bad_request"),
         ('{"op":"subscribe","channels":["trades"],"cursor":["x"]}', "bad_request"),
+        ('{"op":"subscribe","channels":["trades"],"from":1}', "bad_request"),
+        ('{"op":"subscribe","channels":["trades"],"from":"yesterday"}', "bad_request"),
+        ('{"op":"subscribe","channels":["trades"],"from":"2026-11-19T14:30:00"}', "bad_request"),
+        ('{"op":"subscribe","channels":["trades"],"from":"0001-01-01T00:00:00+23:00"}', "bad_request"),
+        ('{"op":"subscribe","channels":["trades"],"from":"9999-12-31T23:59:59-23:00"}', "bad_request"),
         ('{"op":"ping","id":NaN}', "bad_request"),
         ('{"op":"ping","id":true}', "bad_request"),
         ('{"op":"ping","id":[1]}', "bad_request"),
