@@ -1,10 +1,9 @@
-"""How often someone may do something: token buckets, one for each user or address."""
+"""How often someone may do something, and how many at a time: for each user or address."""
 
 import ipaddress
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
 
 MOST_KEYS = 100_000
 """Bounds the memory (some 20 MB); the one that asked longest ago is forgotten first, and begins anew."""
@@ -12,37 +11,65 @@ MOST_KEYS = 100_000
 _V6_NETWORK = 64  # what one subscriber is given
 
 
-@dataclass(slots=True)
-class _Bucket:
-    tokens: float
-    filled_s: float
+class Bucket:
+    """``count`` in ``period_s``, all at once or spread, of one who asks. Of one thread."""
+
+    __slots__ = ("_filled_s", "_tokens")
+
+    def __init__(self, count: int, now_s: float) -> None:
+        self._tokens = float(count)
+        self._filled_s = now_s
+
+    def wait_s(self, count: int, period_s: float, now_s: float) -> float:
+        """0 when one more may, and it is counted; else the seconds until it may."""
+        refill_per_s = count / period_s
+        self._tokens = min(count, self._tokens + (now_s - self._filled_s) * refill_per_s)
+        self._filled_s = now_s
+        if self._tokens < 1:
+            return (1 - self._tokens) / refill_per_s
+        self._tokens -= 1
+        return 0.0
 
 
 class Rate:
-    """``count`` in ``period_s``, all at once or spread. Of one thread."""
+    """``count`` in ``period_s`` for each key. Of one thread."""
 
     def __init__(self, count: int, period_s: float, *, now_s: Callable[[], float] = time.monotonic) -> None:
         self._count = count
-        self._refill_per_s = count / period_s
+        self._period_s = period_s
         self._now_s = now_s
-        self._buckets: OrderedDict[str, _Bucket] = OrderedDict()
+        self._buckets: OrderedDict[str, Bucket] = OrderedDict()
 
     def wait_s(self, key: str) -> float:
         """0 when ``key`` may, and it is counted; else the seconds until it may."""
         now_s = self._now_s()
         bucket = self._buckets.get(key)
         if bucket is None:
-            bucket = self._buckets[key] = _Bucket(float(self._count), now_s)
+            bucket = self._buckets[key] = Bucket(self._count, now_s)
             if len(self._buckets) > MOST_KEYS:
                 self._buckets.popitem(last=False)
         else:
             self._buckets.move_to_end(key)
-        bucket.tokens = min(self._count, bucket.tokens + (now_s - bucket.filled_s) * self._refill_per_s)
-        bucket.filled_s = now_s
-        if bucket.tokens < 1:
-            return (1 - bucket.tokens) / self._refill_per_s
-        bucket.tokens -= 1
-        return 0.0
+        return bucket.wait_s(self._count, self._period_s, now_s)
+
+
+class Places:
+    """At most ``count`` at the same time for each key; 0: any number. Of one thread."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._taken: Counter[str] = Counter()
+
+    def has_room(self, key: str) -> bool:
+        return not self._count or self._taken[key] < self._count
+
+    def enter(self, key: str) -> None:
+        self._taken[key] += 1
+
+    def leave(self, key: str) -> None:
+        self._taken[key] -= 1
+        if not self._taken[key]:
+            del self._taken[key]
 
 
 def source_of(address: str) -> str:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import (
@@ -91,6 +91,12 @@ class AccessSettings(DatabaseSettings):
     )
     auth_owner: str = Field("engine", pattern=r"^[a-z,]*$", description="channels that only an owner may read")
     auth_issuer: str | None = Field(None, description="what a token's iss has to be; unset: anything")
+    proxies: str = Field(
+        "", max_length=10_000, description="networks of proxies that are believed whom they speak for: 10.0.0.0/8,..."
+    )
+    proxy_says: Literal["x-forwarded-for", "forwarded", "protocol"] = Field(
+        "x-forwarded-for", description="how they say it: x-forwarded-for, forwarded, or protocol (PROXY, stream only)"
+    )
     auth_audience: str | None = Field(None, description="what a token's aud has to have; unset: anything")
 
 
@@ -121,6 +127,20 @@ class StreamSettings(AccessSettings):
     stream_workers: int = Field(1, ge=1, le=256, description="processes that share the port")
     stream_compression: bool = Field(True, description="compress updates for clients that can (permessage-deflate)")
     stream_ring: int = Field(50_000, ge=100, description="newest messages of each topic kept in memory")
+    stream_origins: str = Field(
+        "", max_length=10_000, description="origins whose pages may connect: https://app.example.com,...; unset: all"
+    )
+    stream_user_connections: int = Field(20, ge=0, description="most connections of a user; 0: no limit")
+    stream_address_connections: int = Field(
+        1_000, ge=0, description="most connections from an address, or an IPv6 network of 64 bits; 0: no limit"
+    )
+    stream_handshakes: int = Field(
+        1_000, ge=0, description="handshakes a second; more are told to come back later (503); 0: no limit"
+    )
+    stream_requests: int = Field(200, ge=0, description="requests of a connection in 10 seconds; 0: no limit")
+    stream_drain_s: float = Field(
+        10.0, ge=0, le=3_600, description="seconds over which clients are sent away when the gateway is stopped"
+    )
     stream_resume_records: int = Field(
         500_000, ge=0, description="most messages that are read from the log for one client; beyond it gets a snapshot"
     )

@@ -135,6 +135,7 @@ def make_platform(bootstrap: str, prefix: str, database: str) -> Iterator[Platfo
         database=SecretStr(database),
         stream_port=0,
         stream_heartbeat_s=60,
+        stream_drain_s=0,
     )
     migrate(settings.database)
     made = Platform(settings, Producer(kafka_access.client(bootstrap) | {"linger.ms": 1}))

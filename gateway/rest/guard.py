@@ -10,6 +10,7 @@ from starlette.exceptions import HTTPException
 
 from gateway.access import Access, Grant, Unwelcome
 from gateway.limits import Rate, source_of
+from gateway.proxies import Proxies
 from sentio.config import RestSettings
 
 MINUTE_S = 60.0
@@ -23,11 +24,13 @@ class Guard:
 
     access: Access
     rate: Rate | None
+    proxies: Proxies
 
 
 def guard(settings: RestSettings) -> Guard:
     """As set; raises `SettingError` for keys that cannot be read."""
-    return Guard(Access(settings), Rate(settings.rest_requests, MINUTE_S) if settings.rest_requests else None)
+    rate = Rate(settings.rest_requests, MINUTE_S) if settings.rest_requests else None
+    return Guard(Access(settings), rate, Proxies(settings))
 
 
 async def admitted(
@@ -42,7 +45,8 @@ async def admitted(
     except Unwelcome as refusal:
         raise _unauthorized(str(refusal)) from refusal
     if found.rate:
-        source = source_of(request.client.host if request.client else "")
+        peer = request.client.host if request.client else ""
+        source = source_of(found.proxies.client(peer, request.headers.items()))
         wait_s = found.rate.wait_s(f"user {grant.user}" if grant.user else source)
         if wait_s:
             raise HTTPException(429, "too many requests", {"Retry-After": str(math.ceil(wait_s))})
@@ -52,7 +56,7 @@ async def admitted(
 def may_read(request: Request, channel: str, value: str | None = None) -> bool:
     """Whether who asks may read what a channel, or a narrower one, carries."""
     grant: Grant = request.state.grant
-    return grant.reads(channel if value is None else f"{channel}.{value}")
+    return grant.reads(_name(channel, value))
 
 
 def require(request: Request, channel: str, value: str | None = None) -> None:
@@ -60,10 +64,14 @@ def require(request: Request, channel: str, value: str | None = None) -> None:
     if may_read(request, channel, value):
         return
     grant: Grant = request.state.grant
-    name = channel if value is None else f"{channel}.{value}"
+    name = _name(channel, value)
     if grant.user is None:
         raise _unauthorized(f"{name} is read with a token only")
     raise HTTPException(403, f"{name} is not granted to {grant.user}")
+
+
+def _name(channel: str, value: str | None) -> str:
+    return channel if value is None else f"{channel}.{value}"
 
 
 def _unauthorized(why: str) -> HTTPException:

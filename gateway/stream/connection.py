@@ -5,6 +5,7 @@ transport has what the socket did not take, and as long as it has any the handle
 """
 
 import asyncio
+import math
 import time
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -15,6 +16,8 @@ from websockets.protocol import CONNECTING, OPEN, Event
 from websockets.server import ServerProtocol
 
 from gateway.access import Unwelcome
+from gateway.proxies import BadPreface, Preface
+from gateway.stream.admission import TurnedAway
 from gateway.stream.deflate import Codec, codec_of
 from gateway.stream.framing import framed
 
@@ -40,25 +43,35 @@ class Hearer(Protocol):
     def beat(self) -> None:
         """Time for a sign of life."""
 
+    def leaving(self, in_s: float) -> None:
+        """The connection will be closed because the gateway is being stopped."""
+
 
 class Connection(asyncio.Protocol):
     """Belongs to the event loop. Ended, for whatever reason, it takes what is offered and drops it."""
 
     __slots__ = (
-        "_deaf", "_drained", "_ending", "_hearer", "_held_since_s", "_part", "_protocol", "_quiet", "_sockets",
-        "_timer", "_transport", "handle",
+        "_deaf", "_drained", "_ending", "_hearer", "_held_since_s", "_part", "_preface", "_protocol", "_quiet",
+        "_sockets", "_timer", "_transport", "address", "handle",
     )  # fmt: skip
 
     def __init__(self, sockets: "Sockets") -> None:
         self.handle = 0
         """Of `descriptors`."""
 
+        self.address = ""
+        """Whose connection it is, as far as trusted proxies say."""
+
         self._sockets = sockets
         self._protocol = ServerProtocol(
-            max_size=LARGEST_MESSAGE_BYTES, extensions=sockets.extensions, logger=sockets.silence
+            origins=sockets.origins,
+            max_size=LARGEST_MESSAGE_BYTES,
+            extensions=sockets.extensions,
+            logger=sockets.silence,
         )
         self._transport: Any = None  # asyncio's types have no transport with all that a socket's has
         self._hearer: Hearer | None = None
+        self._preface: Preface | None = None
         self._part: bytearray | None = None
         self._quiet = False
         self._deaf = False
@@ -72,6 +85,8 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
         self._sockets.all.add(self)
+        self.address = transport.get_extra_info("peername")[0]
+        self._preface = self._sockets.proxies.preface(self.address)
         # To be told of every byte that waits. A transport with TLS would tell of none, too, and never take it back.
         has_tls = transport.get_extra_info("sslcontext") is not None
         self._transport.set_write_buffer_limits(high=1 if has_tls else 0, low=0)
@@ -81,6 +96,18 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._quiet = False
+        if self._preface:
+            try:
+                rest = self._preface.take(data)
+            except BadPreface as failure:
+                self._sockets.say(str(failure), proxy=self.address)
+                self.abort()
+                return
+            if rest is None:
+                return
+            self.address = self._preface.address or self.address
+            self._preface = None
+            data = rest
         self._protocol.receive_data(data)
         self._take(self._protocol.events_received())
 
@@ -172,6 +199,10 @@ class Connection(asyncio.Protocol):
         if self._hearer:
             self._hearer.beat()
 
+    def leaving(self, in_s: float) -> None:
+        if self._hearer:
+            self._hearer.leaving(in_s)
+
     def ask(self) -> None:
         """A ping; or an end, when nothing was heard since the last one. Who does not read is `late` instead."""
         if self._protocol.state is not OPEN or self.is_held:
@@ -203,12 +234,18 @@ class Connection(asyncio.Protocol):
             self._sockets.answer_later(self, answer)
             return
         try:
-            greet = self._sockets.admit(request)
+            self.address = self._sockets.proxies.client(self.address, request.headers.raw_items())
+            greet = self._sockets.admit(request, self.address)
         except Unwelcome as refusal:
             self.reject(401, f"{refusal}\n")
             return
-        accepted = None if self._sockets.closing else self._protocol.accept(request)
-        self.respond(accepted or self._protocol.reject(503, "the gateway restarts; come back in a moment\n"))
+        except TurnedAway as refusal:
+            self.reject(refusal.status, f"{refusal}\n", retry_s=refusal.retry_s)
+            return
+        if self._sockets.closing:
+            self.reject(503, "the gateway restarts; come back in a moment\n", retry_s=1)
+            return
+        self.respond(self._protocol.accept(request))
         if self._protocol.state is OPEN:
             if self._timer:
                 self._timer.cancel()
@@ -221,9 +258,12 @@ class Connection(asyncio.Protocol):
             self._protocol.send_response(response)
             self._flush()
 
-    def reject(self, status: int, text: str) -> None:
+    def reject(self, status: int, text: str, *, retry_s: float | None = None) -> None:
         """Answer the HTTP request with a line of text."""
-        self.respond(self._protocol.reject(status, text))
+        response = self._protocol.reject(status, text)
+        if retry_s is not None:
+            response.headers["Retry-After"] = str(math.ceil(retry_s))
+        self.respond(response)
 
     def _heard(self, frame: Frame) -> None:
         """A message may come in several frames; together they have at most `LARGEST_MESSAGE_BYTES`."""

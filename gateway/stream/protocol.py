@@ -24,6 +24,7 @@ RETRY_S = 5
 # 44xx: do not come back as you are. 45xx, and the registered 1012 "service restart": come back with your cursors.
 CLOSE_BAD_REQUESTS = 4400
 CLOSE_EXPIRED = 4401
+CLOSE_TOO_MANY_REQUESTS = 4429
 CLOSE_SLOW = 4508
 CLOSE_RESTART = 1012
 
@@ -34,6 +35,8 @@ ErrorCode = Literal[
     "unknown_op",
     "unknown_channel",
     "too_many_channels",
+    "too_many_requests",
+    "too_many_connections",
     "forbidden",
     "unauthorized",
     "unavailable",
@@ -44,10 +47,11 @@ Id = int | str | None
 class Refused(Exception):
     """A request that cannot be followed; becomes an error frame."""
 
-    def __init__(self, code: ErrorCode, message: str, request_id: Id = None) -> None:
+    def __init__(self, code: ErrorCode, message: str, request_id: Id = None, **more: Any) -> None:
         super().__init__(message)
         self.code = code
         self.request_id = request_id
+        self.more = more
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +202,11 @@ def error(request_id: Id, code: ErrorCode, message: str, **more: Any) -> bytes:
 def unavailable(request_id: Id, channel: Channel, message: str) -> bytes:
     """The channel is not subscribed; the client may ask again."""
     return error(request_id, "unavailable", message, channel=channel.name, retry_s=RETRY_S)
+
+
+def draining(reconnect_in_s: float) -> bytes:
+    """The gateway is being stopped; it closes this connection after so many seconds."""
+    return _frame(type="draining", at=now_text(), reconnect_in_s=round(reconnect_in_s, 3))
 
 
 def heartbeat(cursors: Mapping[str, str]) -> bytes:

@@ -35,22 +35,38 @@ def main(settings: StreamSettings) -> None:
 
 
 async def _until_signalled(settings: StreamSettings) -> None:
-    stop = asyncio.Event()
+    stop, hurry = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
 
-    def asked() -> None:
+    def drain() -> None:
+        if stop.is_set():
+            end()
+        stop.set()
+        loop.call_later(settings.stream_drain_s, end_soon)
+
+    def end() -> None:
+        hurry.set()
         stop.set()
         end_soon()
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, asked)
+    loop.add_signal_handler(signal.SIGTERM, drain)
+    loop.add_signal_handler(signal.SIGINT, end)
     if parent := multiprocessing.parent_process():  # one of several workers: none outlives who started it
-        loop.add_reader(parent.sentinel, asked)
-    await run(settings, stop)
+        loop.add_reader(parent.sentinel, end)
+    await run(settings, stop, hurry)
 
 
-async def run(settings: StreamSettings, stop: asyncio.Event, *, listening: "asyncio.Future[int] | None" = None) -> None:
-    """Serve until ``stop`` is set; ``listening`` is given the port once it is bound."""
+async def run(
+    settings: StreamSettings,
+    stop: asyncio.Event,
+    hurry: asyncio.Event | None = None,
+    *,
+    listening: "asyncio.Future[int] | None" = None,
+) -> None:
+    """Serve until ``stop`` is set, then send clients away one by one, or all at once when ``hurry`` is set.
+
+    ``listening`` is given the port once it is bound.
+    """
     # Apart, so that reads of a log that does not answer keep no snapshot waiting.
     log_threads, database_threads = ThreadPoolExecutor(LOG_READS, "log"), ThreadPoolExecutor(CONNECTIONS, "database")
     connections = pool(settings.database, name="sentio-stream", size=CONNECTIONS)
@@ -84,7 +100,12 @@ async def run(settings: StreamSettings, stop: asyncio.Event, *, listening: "asyn
         # The first to end is the stop, or a bug that must not leave a gateway that looks alive.
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         log.get().info("closing", clients=len(sockets.all))
-        await sockets.close(protocol.CLOSE_RESTART, "restarting; come back with your cursor")
+        await sockets.drain(
+            settings.stream_drain_s,
+            protocol.CLOSE_RESTART,
+            "restarting; come back with your cursor",
+            hurry or asyncio.Event(),
+        )
         for task in done:
             task.result()
     finally:

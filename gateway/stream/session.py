@@ -6,24 +6,27 @@ from collections.abc import Callable
 
 from websockets.http11 import Request as Handshake
 
-from gateway.access import LEEWAY_S, Access, Grant, Unwelcome
+from gateway.access import LEEWAY_S, Grant, Unwelcome
+from gateway.limits import Bucket
 from gateway.stream import protocol
+from gateway.stream.admission import Admission
 from gateway.stream.connection import Connection
 from gateway.stream.delivery import delivery
 from gateway.stream.protocol import Refused, Request
 from gateway.stream.sockets import Admit
 from gateway.stream.subscription import Sources, Subscription
-from gateway.stream.token import token_of
 from sentio.config import StreamSettings
+
+REQUESTS_S = 10.0
 
 
 def admitting(settings: StreamSettings, sources: Sources) -> Admit:
-    """Lets in who shows a good token, or none. Raises `SettingError` for keys that cannot be read."""
-    access = Access(settings)
+    """Sessions for those that `Admission` lets in. Raises `SettingError` for keys that cannot be read."""
+    admission = Admission(settings)
 
-    def admit(request: Handshake) -> Callable[[Connection], Session]:
-        grant = access.grant(token_of(request))
-        return lambda connection: Session(connection, settings, sources, access, grant)
+    def admit(request: Handshake, address: str) -> Callable[[Connection], Session]:
+        grant = admission.grant(request, address)
+        return lambda connection: Session(connection, settings, sources, admission, grant)
 
     return admit
 
@@ -31,29 +34,38 @@ def admitting(settings: StreamSettings, sources: Sources) -> Admit:
 class Session:
     """What a client says becomes subscriptions, for as long as the connection lives."""
 
-    __slots__ = ("_access", "_bad", "_connection", "_end", "_grant", "_settings", "_sources", "_subscriptions")
+    __slots__ = (
+        "_admission", "_bad", "_connection", "_end", "_grant", "_requests", "_settings", "_sources", "_subscriptions",
+    )  # fmt: skip
 
     def __init__(
-        self, connection: Connection, settings: StreamSettings, sources: Sources, access: Access, grant: Grant
+        self, connection: Connection, settings: StreamSettings, sources: Sources, admission: Admission, grant: Grant
     ) -> None:
         self._connection = connection
         self._settings = settings
         self._sources = sources
         self._subscriptions: dict[str, Subscription] = {}
         self._bad = 0
-        self._access = access
+        self._requests = Bucket(settings.stream_requests, time.monotonic())
+        self._admission = admission
         self._end: asyncio.TimerHandle | None = None
+        admission.enter(grant.user, connection.address)
         self._take(grant)
         connection.offer(protocol.greeting(settings.stream_heartbeat_s))
 
     def said(self, text: str | bytes) -> None:
         """Follow a request, or say why not; too many in a row that cannot be followed end the connection."""
         try:
+            self._check_pace()
             self._follow(protocol.parse_request(text))
         except Refused as refusal:
             self._bad += 1
-            self._connection.offer(protocol.error(refusal.request_id, refusal.code, str(refusal)))
-            if self._bad >= protocol.BAD_IN_A_ROW:
+            self._connection.offer(protocol.error(refusal.request_id, refusal.code, str(refusal), **refusal.more))
+            if self._bad < protocol.BAD_IN_A_ROW:
+                return
+            if refusal.code == "too_many_requests":
+                self._connection.close(protocol.CLOSE_TOO_MANY_REQUESTS, "too many requests")
+            else:
                 self._connection.close(protocol.CLOSE_BAD_REQUESTS, f"{self._bad} bad requests in a row")
         else:
             self._bad = 0
@@ -63,8 +75,14 @@ class Session:
         for subscription in self._subscriptions.values():
             subscription.stop()
         self._subscriptions.clear()
+        self._admission.leave(self._grant.user, self._connection.address)
         if self._end:
             self._end.cancel()
+
+    def leaving(self, in_s: float) -> None:
+        """The gateway will close the connection."""
+        if not self._connection.is_held:
+            self._connection.offer(protocol.draining(in_s))
 
     def beat(self) -> None:
         """Say where each live channel stands; nothing may wait for company. Who is held hears something soon anyway."""
@@ -72,6 +90,13 @@ class Session:
             return
         cursors = {name: one.cursor for name, one in self._subscriptions.items()}
         self._connection.offer(protocol.heartbeat({name: cursor for name, cursor in cursors.items() if cursor}))
+
+    def _check_pace(self) -> None:
+        count = self._settings.stream_requests
+        wait_s = self._requests.wait_s(count, REQUESTS_S, time.monotonic()) if count else 0
+        if wait_s:
+            message = f"at most {count} requests in {REQUESTS_S:g} s"
+            raise Refused("too_many_requests", message, retry_s=round(wait_s, 3))
 
     def _follow(self, request: Request) -> None:
         match request.op:
@@ -110,11 +135,15 @@ class Session:
     def _authorize(self, request: Request) -> None:
         """A newer token of the same user, or the first one of whoever came without."""
         try:
-            grant = self._access.grant(request.token)
+            grant = self._admission.access.grant(request.token)
         except Unwelcome as refusal:
             raise Refused("unauthorized", str(refusal), request.id) from refusal
         if self._grant.user not in (None, grant.user):
             raise Refused("unauthorized", f"this connection is {self._grant.user}'s", request.id)
+        if self._grant.user is None and grant.user is not None:
+            if not self._admission.has_room(grant.user):
+                raise Refused("too_many_connections", f"too many connections of {grant.user}", request.id)
+            self._admission.enter(grant.user, None)
         self._take(grant)
         self._connection.offer(protocol.authorized(request.id, grant.user, grant.until_s))
         for name, subscription in list(self._subscriptions.items()):

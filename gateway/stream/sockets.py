@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import random
 import socket
 import time
 from collections.abc import Callable, Coroutine
@@ -9,13 +10,17 @@ from contextlib import suppress
 from typing import Any
 
 from websockets.http11 import Request
+from websockets.typing import Origin
 
+from gateway.proxies import Proxies
 from gateway.stream import protocol
 from gateway.stream.connection import Connection, Hearer
 from gateway.stream.deflate import Offers
 from gateway.stream.descriptors import Descriptors
 from gateway.stream.tls import tls
+from sentio import log
 from sentio.config import StreamSettings
+from sentio.errors import SettingError
 
 PING_S = 20.0
 SLICE = 100  # connections that are looked at before it is the others' turn
@@ -26,8 +31,14 @@ END_S = 4.5
 Answer = Coroutine[Any, Any, tuple[int, str]]
 """Status and text of an HTTP answer."""
 
-Admit = Callable[[Request], Callable[[Connection], Hearer]]
-"""To whom a connection will belong once its handshake is done; raises `Unwelcome`."""
+Admit = Callable[[Request, str], Callable[[Connection], Hearer]]
+"""To whom the connection of an address will belong once its handshake is done; raises `Unwelcome` or `TurnedAway`."""
+
+
+def origins(settings: StreamSettings) -> list[Origin | None] | None:
+    """Pages that may connect, and None for clients that are no page; None for all."""
+    named = [Origin(part.strip()) for part in settings.stream_origins.split(",") if part.strip()]
+    return [None, *named] if named else None
 
 
 class Sockets:
@@ -49,12 +60,17 @@ class Sockets:
         """Those with bytes that wait for the socket."""
 
         self.closing = False
+        self.proxies = Proxies(settings)
+        self.origins = origins(settings)
         self.extensions = [Offers()] if settings.stream_compression else []
         self.silence = logging.getLogger("gateway.websockets")  # scanners and lost phones are no news
         self.silence.setLevel(logging.CRITICAL)
         self._settings = settings
         self._behind_s = settings.stream_behind_s
         self._tls = tls(settings)
+        if self._tls and settings.proxy_says == "protocol":
+            raise SettingError("SENTIO_PROXY_SAYS=protocol: comes before TLS, which then has to end at the proxy")
+        self._once = log.OncePer()
         self._answering: set[asyncio.Task[None]] = set()
         self._nobody = asyncio.Event()
         self._servers: list[asyncio.Server] = []
@@ -116,11 +132,43 @@ class Sockets:
         if self.closing and not self.all:
             self._nobody.set()
 
-    async def close(self, code: int, reason: str) -> None:
-        """Accept no more, tell everyone, and wait a little for them to leave."""
+    def say(self, what: str, **more: object) -> None:
+        """Log what a client or a proxy did wrong, once a minute."""
+        if self._once.due(what):
+            log.get().warning(what, **more)
+
+    async def drain(self, window_s: float, code: int, reason: str, hurry: asyncio.Event) -> None:
+        """Accept no more, and send everyone away, each at a moment of its own within the window, so that they do not
+        come back all at once. All at once when ``hurry`` is set.
+        """
+        self._refuse()
+        began_s = time.monotonic()
+        leaving = list(self.all)
+        random.shuffle(leaving)
+        each_s = window_s / max(1, len(leaving))
+        for number, connection in enumerate(leaving):
+            connection.leaving(number * each_s)
+            if number % SLICE == 0:
+                await asyncio.sleep(0)
+        for number, connection in enumerate(leaving):
+            left_s = began_s + number * each_s - time.monotonic()
+            if left_s > 0:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(hurry.wait(), left_s)
+            if hurry.is_set():
+                break
+            connection.close(code, reason)
+        await self.close(code, reason)
+
+    def _refuse(self) -> None:
+        """Free the port: another gateway may take it while clients still leave this one."""
         self.closing = True
         for server in self._servers:
             server.close()
+
+    async def close(self, code: int, reason: str) -> None:
+        """Accept no more, tell everyone, and wait a little for them to leave."""
+        self._refuse()
         for connection in list(self.all):
             connection.close(code, reason)
         if self.all:

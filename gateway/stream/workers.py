@@ -66,7 +66,7 @@ def _supervise(settings: StreamSettings) -> None:
                 workers[place] = _started(settings)
     for worker in workers:
         worker.terminate()
-    ends_s = time.monotonic() + GRACE_S + 1
+    ends_s = time.monotonic() + settings.stream_drain_s + GRACE_S + 1
     for worker in workers:
         worker.join(max(0.0, ends_s - time.monotonic()))
         if worker.is_alive():

@@ -127,7 +127,10 @@ async def test_a_connection_ends_with_its_token(settings: dict[str, Any], monkey
 
 async def test_a_newer_token_keeps_the_connection(settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(session, "LEEWAY_S", 0.0)
-    async with stage(PythonDescriptors(), **settings) as running, running.phone(**bearer(signed(lasts_s=2))) as phone:
+    async with (
+        stage(PythonDescriptors(), stream_requests=0, **settings) as running,
+        running.phone(**bearer(signed(lasts_s=2))) as phone,
+    ):
         ends_s = time.time() + 2
         await phone.say(id=1, op="auth", token=signed())
         await phone.next("ack")

@@ -99,6 +99,7 @@ async def test_workers_share_a_port_take_each_others_cursors_and_are_replaced(pl
             "SENTIO_TOPIC_PREFIX": platform.settings.topic_prefix,
             "SENTIO_DATABASE": platform.settings.database.get_secret_value(),
             "SENTIO_STREAM_PORT": "0",
+            "SENTIO_STREAM_DRAIN_S": "0",
             "SENTIO_STREAM_WORKERS": "2",
         },
     )
