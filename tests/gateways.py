@@ -136,6 +136,7 @@ def make_platform(bootstrap: str, prefix: str, database: str) -> Iterator[Platfo
         stream_port=0,
         stream_heartbeat_s=60,
         stream_drain_s=0,
+        stream_requests=0,
     )
     migrate(settings.database)
     made = Platform(settings, Producer(kafka_access.client(bootstrap) | {"linger.ms": 1}))

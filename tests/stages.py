@@ -64,6 +64,12 @@ class ByHand:
 
     items: asyncio.Queue[Item] = field(default_factory=asyncio.Queue)
 
+    def follow(self, topic: Topic) -> None:
+        """The test says when."""
+
+    def leave(self, topic: Topic) -> None:
+        """Nor does it go on its own."""
+
 
 @dataclass
 class Stage:
@@ -139,14 +145,14 @@ class Stage:
 async def stage(descriptors: Descriptors, **options: Any) -> AsyncIterator[Stage]:
     settings = StreamSettings(database=SecretStr("postgresql://none"), stream_port=0, **options)
     counting = Counting(descriptors)
-    fanout = Fanout(counting, ring=settings.stream_ring)
+    feed = ByHand()
+    fanout = Fanout(counting, cast("Feed", feed), ring=settings.stream_ring)
     sockets = Sockets(counting, settings, answer=lambda _: None)
     nobody = cast("Any", None)
     history = History(settings, nobody)
     sources = Sources(fanout, history, Stretches(settings, history, nobody), cast("Snapshots", NoRows()), sockets)
-    feed = ByHand()
     port = await sockets.listen(admitting(settings, sources))
-    tasks = [asyncio.create_task(fanout.run(cast("Feed", feed))), asyncio.create_task(sockets.watch())]
+    tasks = [asyncio.create_task(fanout.run()), asyncio.create_task(sockets.watch())]
     try:
         yield Stage(port, sockets, counting, fanout, feed)
         assert not any(task.done() for task in tasks)

@@ -2,39 +2,50 @@
 
 import asyncio
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 
 from gateway.stream.audience import Audience, Listener, update
 from gateway.stream.cursor import Positions
 from gateway.stream.delivery import Delivery
 from gateway.stream.descriptors import Descriptors
-from gateway.stream.feed import Assigned, Feed, Grown
+from gateway.stream.feed import ALWAYS, Assigned, Dropped, Feed, Grown
 from gateway.stream.ring import Log
 from schemas.topics import Topic
 from sentio.batch import Batch
+
+UNWANTED_S = 300.0
 
 
 class Fanout:
     """The logs, and who listens to them live. Belongs to the event loop."""
 
-    def __init__(self, descriptors: Descriptors, *, ring: int) -> None:
+    def __init__(self, descriptors: Descriptors, feed: Feed, *, ring: int) -> None:
         self.caught_up = asyncio.Event()
         """All that was in the logs when the gateway started has been read."""
 
         self._descriptors = descriptors
+        self._feed = feed
         self._ring = ring
         self._logs: dict[Topic, Log] = {}
         self._changed = asyncio.Condition()
+        self._wanted: Counter[Topic] = Counter()
+        """Subscriptions of each topic."""
+
+        self._leaving: set[Topic] = set()
+        """Topics whose `Dropped` is still to come."""
+
         self._audiences: defaultdict[Topic, dict[str | None, dict[Delivery, Audience]]] = defaultdict(dict)
         self._due: dict[Audience, asyncio.TimerHandle] = {}
         """Audiences with something that waits for company."""
 
-    async def run(self, feed: Feed) -> None:
+    async def run(self) -> None:
         """Pass on what the feed reads, for ever."""
         while True:
-            match await feed.items.get():
+            match await self._feed.items.get():
                 case Batch() as batch:
                     self._publish(batch)
+                case Dropped() as dropped:
+                    self._drop(dropped.topic)
                 case Assigned() as assigned:
                     await self._assign(assigned)
                 case Grown() as grown:
@@ -42,10 +53,22 @@ class Fanout:
                 case _:
                     self.caught_up.set()
 
+    def want(self, topic: Topic) -> None:
+        """One subscription more; the first has the topic followed."""
+        self._wanted[topic] += 1
+        if self._wanted[topic] == 1 and topic not in self._leaving:
+            self._feed.follow(topic)
+
+    def leave(self, topic: Topic) -> None:
+        """One less; what nobody has wanted for a while is not followed any more."""
+        self._wanted[topic] -= 1
+        if not self._wanted[topic]:
+            asyncio.get_running_loop().call_later(UNWANTED_S, self._leave_if_unwanted, topic)
+
     async def log(self, topic: Topic, *, wait_s: float) -> Log:
-        """The log of a topic; TimeoutError when it is not followed yet."""
+        """The log of a topic that is wanted; TimeoutError when it is not followed yet."""
         async with asyncio.timeout(wait_s), self._changed:
-            await self._changed.wait_for(lambda: topic in self._logs)
+            await self._changed.wait_for(lambda: topic in self._logs and topic not in self._leaving)
             return self._logs[topic]
 
     def add(self, listener: Listener, positions: Positions) -> None:
@@ -71,6 +94,18 @@ class Fanout:
         """Send what waits for company: whoever is told of a cursor then has all before it."""
         for audience in list(self._due):
             self._send(audience)
+
+    def _leave_if_unwanted(self, topic: Topic) -> None:
+        if not self._wanted[topic] and topic in self._logs and topic not in ALWAYS | self._leaving:
+            self._leaving.add(topic)
+            self._feed.leave(topic)
+
+    def _drop(self, topic: Topic) -> None:
+        """What is in memory of it goes; whoever wants it again waits until it is assigned anew."""
+        self._logs.pop(topic).retired = True
+        self._leaving.discard(topic)
+        if self._wanted[topic]:
+            self._feed.follow(topic)
 
     async def _assign(self, assigned: Assigned) -> None:
         before = self._logs.get(assigned.topic)

@@ -1,7 +1,7 @@
-"""Follows every topic that has a channel, in a thread of its own, without a consumer group.
+"""Follows the topics that somebody wants, in a thread of its own, without a consumer group.
 
 Puts what it reads on a bounded queue of the event loop, and waits when that is full. Starts a little before the
-end of each log, so that a gateway that was restarted has the newest messages in memory again.
+end of each log, so that the newest messages are in memory.
 """
 
 import asyncio
@@ -41,6 +41,9 @@ _STALE = {
 
 _NOT_OURS = 1 << 63  # beyond every offset
 
+ALWAYS = frozenset(topic for topic in served().values() if topic.cleanup == "compact")
+"""Their snapshot is what is in memory: followed whether somebody wants them or not."""
+
 
 @dataclass(frozen=True, slots=True)
 class Assigned:
@@ -63,11 +66,18 @@ class Grown:
 
 
 @dataclass(frozen=True, slots=True)
+class Dropped:
+    """No more batches of this topic, until it is assigned again."""
+
+    topic: Topic
+
+
+@dataclass(frozen=True, slots=True)
 class CaughtUp:
     """What was in the logs at the start has been read."""
 
 
-Item = Assigned | Grown | CaughtUp | Batch
+Item = Assigned | Grown | Dropped | CaughtUp | Batch
 
 
 class Feed:
@@ -82,6 +92,7 @@ class Feed:
         """When the thread last went round."""
 
         self._settings = settings
+        self._wanted: frozenset[Topic] = ALWAYS
         self._loop = asyncio.get_running_loop()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="feed", daemon=True)
@@ -92,11 +103,24 @@ class Feed:
         self._ahead: dict[Place, int] = {}
         self._caught_up = False
         self._described = False
+        self._seen: set[Topic] = set()
+        """Topics that exist, as far as is known."""
+
         self._refresh_s = 0.0
         self._lost: set[Topic] = set()
 
     def start(self) -> None:
         self._thread.start()
+
+    def follow(self, topic: Topic) -> None:
+        """Somebody wants it: `Assigned` comes, at the latest when the topic exists and the broker answers."""
+        self._wanted |= {topic}
+        self._refresh_s = 0.0
+
+    def leave(self, topic: Topic) -> None:
+        """Nobody wants it any more: `Dropped` comes."""
+        self._wanted -= {topic}
+        self._refresh_s = 0.0
 
     async def stop(self) -> None:
         self._stop.set()
@@ -138,23 +162,16 @@ class Feed:
     def _refresh(self, consumer: Consumer) -> None:
         """Look for topics and partitions that are new, made again, or lost, and assign what changed."""
         self._refresh_s = time.monotonic() + RETRY_S
-        wanted = {topic.full_name(self._settings.topic_prefix): topic for topic in served().values()}
+        wanted = self._wanted  # may change any time, and then we come here again
+        for topic in self._ids.keys() - wanted:
+            self._drop(consumer, topic)
+        known_names = {topic.full_name(self._settings.topic_prefix): topic for topic in served().values()}
         try:
-            states = kafka.describe(self._settings.kafka, wanted)
+            states = kafka.describe(self._settings.kafka, known_names)
         except Retryable as failure:
             self._say(str(failure))
             return
-        changes: list[Assigned | Grown] = []
-        for name, state in states.items():
-            topic = wanted[name]
-            known = sum(place[0] == name for place in self._next)
-            if self._ids.get(topic) != state.id or topic in self._lost:
-                places = [(name, partition) for partition in range(state.partitions)]
-                from_oldest = self._described and topic not in self._lost
-                changes.append(Assigned(topic, state.id, self._starts(consumer, places, from_oldest=from_oldest)))
-            elif state.partitions > known:
-                places = [(name, partition) for partition in range(known, state.partitions)]
-                changes.append(Grown(topic, self._starts(consumer, places, from_oldest=True)))
+        changes = self._changes(consumer, {known_names[name]: state for name, state in states.items()}, wanted)
         for change in changes:
             name = change.topic.full_name(self._settings.topic_prefix)
             if isinstance(change, Assigned):
@@ -166,13 +183,33 @@ class Feed:
             self._assign(consumer)
         self._lost.clear()
         self._described = True
-        missing = wanted.keys() - states.keys()
+        missing = known_names.keys() - states.keys()
         if missing:
             self._say(f"topics do not exist yet: {', '.join(sorted(missing))}; make them with 'sentio topics apply'")
         else:
             self._refresh_s = time.monotonic() + REFRESH_S
             self._once.reset()
+        if wanted != self._wanted:
+            self._refresh_s = 0.0
         self._check_caught_up()
+
+    def _changes(
+        self, consumer: Consumer, states: Mapping[Topic, kafka.TopicState], wanted: frozenset[Topic]
+    ) -> list[Assigned | Grown]:
+        changes: list[Assigned | Grown] = []
+        for topic in wanted & states.keys():
+            name, state = topic.full_name(self._settings.topic_prefix), states[topic]
+            known = sum(place[0] == name for place in self._next)
+            if self._ids.get(topic) != state.id or topic in self._lost:
+                places = [(name, partition) for partition in range(state.partitions)]
+                is_new = topic in self._ids or (self._described and topic not in self._seen)
+                from_oldest = is_new and topic not in self._lost
+                changes.append(Assigned(topic, state.id, self._starts(consumer, places, from_oldest=from_oldest)))
+            elif state.partitions > known:
+                places = [(name, partition) for partition in range(known, state.partitions)]
+                changes.append(Grown(topic, self._starts(consumer, places, from_oldest=True)))
+        self._seen |= states.keys()
+        return changes
 
     def _starts(self, consumer: Consumer, places: list[Place], *, from_oldest: bool) -> dict[int, int]:
         """Where to begin: at the oldest of a topic that came later, else so far back that the ring fills."""
@@ -183,6 +220,13 @@ class Feed:
             if not from_oldest and end > starts[place[1]]:
                 self._ahead[place] = end
         return starts
+
+    def _drop(self, consumer: Consumer, topic: Topic) -> None:
+        name = topic.full_name(self._settings.topic_prefix)
+        self._forget(topic, [place for place in self._next if place[0] == name])
+        del self._ids[topic]
+        self._assign(consumer)
+        self._hand_over(Dropped(topic))
 
     def _forget(self, topic: Topic, places: Iterable[Place]) -> None:
         self._marks.pop(topic, None)

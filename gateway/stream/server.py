@@ -72,7 +72,7 @@ async def run(
     connections = pool(settings.database, name="sentio-stream", size=CONNECTIONS)
     written_by = descriptors()
     feed = Feed(settings)
-    fanout = Fanout(written_by, ring=settings.stream_ring)
+    fanout = Fanout(written_by, feed, ring=settings.stream_ring)
     history = History(settings, log_threads)
     stretches = Stretches(settings, history, log_threads)
     snapshots = Snapshots(connections, history, database_threads, topic_prefix=settings.topic_prefix)
@@ -92,7 +92,7 @@ async def run(
         if listening:
             listening.set_result(port)
         tasks = [
-            asyncio.create_task(fanout.run(feed)),
+            asyncio.create_task(fanout.run()),
             asyncio.create_task(sockets.watch()),
             asyncio.create_task(_beat(sockets, fanout, settings.stream_heartbeat_s)),
             asyncio.create_task(stop.wait()),

@@ -7,7 +7,7 @@ how far back a client may read, for how long, how many read at once, and what is
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -67,12 +67,22 @@ class Reader:
             if not self._marks.is_new(entry.partition, producer, sequence) or not entry.is_in(self.channel):
                 continue
             if entry.offset >= first:
-                previous = self._last.get(entry.partition, entry.previous_in(self.channel))
-                if previous != entry.previous_in(self.channel):
-                    entry = replace(entry, previous=previous, previous_of_value=previous)  # noqa: PLW2901 - the same one
-                found.append(entry)
+                found.append(self._after_last(entry))
             self._last[entry.partition] = entry.offset
         return found
+
+    def follow(self, entries: Iterable[Entry]) -> Iterator[Entry]:
+        """Entries in memory that come next: the first ones do not know what came before them."""
+        for entry in entries:
+            if not entry.is_in(self.channel):
+                continue
+            yield entry if entry.previous_in(self.channel) is not None else self._after_last(entry)
+            self._last[entry.partition] = entry.offset
+
+    def _after_last(self, entry: Entry) -> Entry:
+        known = entry.previous_in(self.channel)
+        previous = self._last.get(entry.partition, known)
+        return entry if previous == known else replace(entry, previous=previous, previous_of_value=previous)
 
 
 @dataclass(slots=True, eq=False)

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -81,9 +81,11 @@ class Subscription:
 
     def start(self, begin: str | datetime | None) -> None:
         """At a cursor, at a time, or after a snapshot."""
+        self._sources.fanout.want(self._channel.topic)
         self._task = asyncio.create_task(self._run(begin))
 
     def stop(self) -> None:
+        self._sources.fanout.leave(self._channel.topic)
         if self._listener:
             self._sources.fanout.remove(self._listener)
             self._listener = None
@@ -162,12 +164,13 @@ class Subscription:
 
         There is no await in the last step: no message can come between what is replayed and what is live.
         """
+        reader = Reader(self._channel)
         while not log.retired:
             await self._room()
             if not log.covers(positions):
-                await self._read_log(log, positions)
+                await self._read_log(log, positions, reader)
                 continue
-            missed = self._wanted(log.since(positions))
+            missed = self._wanted(reader.follow(log.since(positions)))
             reached = list(log.positions.offsets)
             offered = self._offer(missed, positions)
             if offered < len(missed):
@@ -183,10 +186,9 @@ class Subscription:
             return True
         return False
 
-    async def _read_log(self, log: Log, positions: Positions) -> None:
+    async def _read_log(self, log: Log, positions: Positions, reader: Reader) -> None:
         """Offer what is no longer in memory, from ``positions`` on; raises `CannotResume` when it is too much."""
         async with self._sources.stretches.turn(log, positions):
-            reader = Reader(self._channel)
             while not log.retired and not log.covers(positions):
                 await self._room()
                 part = await self._sources.stretches.part(log, positions, reader)
@@ -201,10 +203,9 @@ class Subscription:
             self._sources.sockets.late(self._connection)
             await asyncio.Event().wait()  # until the connection is lost
 
-    def _wanted(self, entries: Sequence[Entry]) -> Sequence[Entry]:
-        """Those of the channel; where only the newest counts, the newest of each key."""
-        of_channel = [entry for entry in entries if entry.is_in(self._channel)]
-        return newest(of_channel) if self._delivery.conflate else of_channel
+    def _wanted(self, entries: Iterable[Entry]) -> Sequence[Entry]:
+        """Where only the newest counts, the newest of each key."""
+        return newest(entries) if self._delivery.conflate else list(entries)
 
     async def _replay(self, entries: Sequence[Entry], positions: Positions) -> None:
         """Offer entries at the pace of the client."""
