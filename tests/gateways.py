@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -139,7 +140,7 @@ def make_platform(bootstrap: str, prefix: str, database: str) -> Iterator[Platfo
         stream_requests=0,
     )
     migrate(settings.database)
-    made = Platform(settings, Producer(kafka_access.client(bootstrap) | {"linger.ms": 1}))
+    made = Platform(settings, Producer(kafka_access.client(bootstrap) | {"linger.ms": 1, "enable.idempotence": True}))
     yield made
     made.producer.flush(DEADLINE_S)
 
@@ -232,6 +233,66 @@ async def gateway(settings: StreamSettings, *, wait: bool = True) -> AsyncIterat
         stop.set()
         async with asyncio.timeout(DEADLINE_S):
             await task
+
+
+@dataclass
+class Process:
+    """A gateway in a process of its own, or several workers."""
+
+    pid: int
+    address: str
+    _log: asyncio.StreamReader
+    _process: asyncio.subprocess.Process
+
+    async def next_address(self) -> str:
+        """Of the next worker that listens."""
+        while '"address": "' not in (line := (await self._log.readline()).decode()):
+            assert line, "the process ended"
+        return line.split('"address": "')[1].split('"')[0]
+
+    def send_signal(self, number: int) -> None:
+        self._process.send_signal(number)
+
+    async def ended(self) -> str:
+        """What it says until it ends, which it must do well."""
+        rest = (await self._log.read()).decode()
+        assert await self._process.wait() == 0, rest
+        return rest
+
+
+@asynccontextmanager
+async def process(settings: StreamSettings, **more: object) -> AsyncIterator[Process]:
+    """Started as `sentio run stream` starts it, with the settings that a test's platform has; killed at the end."""
+    code = (
+        "from gateway.stream.workers import main; from sentio.config import StreamSettings, load;"
+        " main(load(StreamSettings))"
+    )
+    known = {
+        "kafka": settings.kafka,
+        "topic_prefix": settings.topic_prefix,
+        "database": settings.database.get_secret_value(),
+        "stream_port": 0,
+        "stream_drain_s": 0,
+    }
+    started = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-c",
+        code,
+        stderr=asyncio.subprocess.PIPE,
+        limit=1 << 24,
+        env={f"SENTIO_{name.upper()}": str(value) for name, value in (known | more).items()},
+    )
+    assert started.stderr
+    try:
+        made = Process(started.pid, "", started.stderr, started)
+        async with asyncio.timeout(DEADLINE_S):
+            made.address = await made.next_address()
+        yield made
+    finally:
+        if started.returncode is None:
+            with suppress(ProcessLookupError):
+                started.kill()
+            await started.communicate()
 
 
 def trade(number: int, symbol: str | None = None, reason: str = "test") -> TradeExecuted:

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -17,7 +16,7 @@ from websockets.asyncio.client import connect
 from gateway.stream import feed
 from sentio.stack.kafka import KafkaServer
 from sentio.testing.servers import Kafka, fresh_prefix
-from tests.gateways import DEADLINE_S, Phone, Platform, gateway, heard_ids, ids, make_platform, trades
+from tests.gateways import DEADLINE_S, Phone, Platform, gateway, heard_ids, ids, make_platform, process, trades
 
 pytestmark = pytest.mark.anyio
 
@@ -50,96 +49,39 @@ async def test_stop_tells_clients_to_come_back(platform: Platform) -> None:
 
 async def test_sigterm_ends_the_process_in_order(platform: Platform) -> None:
     platform.make_topics()
-    program = (
-        "from gateway.stream.server import main; from sentio.config import StreamSettings, load;"
-        " main(load(StreamSettings))"
-    )
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-c",
-        program,
-        stderr=asyncio.subprocess.PIPE,
-        env={
-            "SENTIO_KAFKA": platform.settings.kafka,
-            "SENTIO_TOPIC_PREFIX": platform.settings.topic_prefix,
-            "SENTIO_DATABASE": platform.settings.database.get_secret_value(),
-            "SENTIO_STREAM_PORT": "0",
-        },
-    )
-    try:
-        async with asyncio.timeout(DEADLINE_S):
-            assert process.stderr
-            line = (await process.stderr.readline()).decode()
-            address = line.split('"address": "')[1].split('"')[0]
-            async with connect(address) as socket:
-                phone = Phone(socket)
-                await phone.subscribe("trades")
-                await phone.next("snapshot")
-                process.send_signal(signal.SIGTERM)
-                assert (await phone.close_code())[0] == 1012
-            rest = (await process.stderr.read()).decode()
-            assert await process.wait() == 0, rest
-        assert "Traceback" not in rest
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.communicate()
+    async with process(platform.settings) as running, asyncio.timeout(DEADLINE_S):
+        async with connect(running.address) as socket:
+            phone = Phone(socket)
+            await phone.subscribe("trades")
+            await phone.next("snapshot")
+            running.send_signal(signal.SIGTERM)
+            assert (await phone.close_code())[0] == 1012
+        assert "Traceback" not in await running.ended()
 
 
 async def test_workers_share_a_port_take_each_others_cursors_and_are_replaced(platform: Platform) -> None:
     platform.make_topics()
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-c",
-        "from gateway.stream.workers import main; from sentio.config import StreamSettings, load;"
-        " main(load(StreamSettings))",
-        stderr=asyncio.subprocess.PIPE,
-        env={
-            "SENTIO_KAFKA": platform.settings.kafka,
-            "SENTIO_TOPIC_PREFIX": platform.settings.topic_prefix,
-            "SENTIO_DATABASE": platform.settings.database.get_secret_value(),
-            "SENTIO_STREAM_PORT": "0",
-            "SENTIO_STREAM_DRAIN_S": "0",
-            "SENTIO_STREAM_WORKERS": "2",
-        },
-    )
-    try:
-        async with asyncio.timeout(2 * DEADLINE_S):
-            assert process.stderr
-            addresses = [await _address(process.stderr), await _address(process.stderr)]
-            assert addresses[0] == addresses[1]
-            cursor: str | None = None
-            served_by: set[int] = set()
-            published = 0
-            while len(served_by) < 2 or published < 3:  # the kernel chooses
-                async with connect(addresses[0], max_size=None) as socket:
-                    phone = Phone(socket)
-                    await phone.subscribe("trades", cursor)
-                    if cursor is None:
-                        cursor = (await phone.next("snapshot"))["cursor"]
-                    [one] = await asyncio.to_thread(platform.publish, trades(1, published))
-                    published += 1
-                    update = await phone.next("update")
-                    assert heard_ids([update]) == ids([one])
-                    cursor = update["cursor"]
-                    served_by.add(_owner(socket.remote_address[1], socket.local_address[1], process.pid))
-            os.kill(served_by.pop(), signal.SIGKILL)
-            assert await _address(process.stderr) == addresses[0]  # another one
-            process.terminate()
-            rest = (await process.stderr.read()).decode()
-            assert await process.wait() == 0, rest
-        assert "Traceback" not in rest
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.communicate()
-
-
-async def _address(log: asyncio.StreamReader) -> str:
-    """Of the next worker that listens."""
-    while '"address": "' not in (line := (await log.readline()).decode()):
-        assert line, "the process ended"
-    return line.split('"address": "')[1].split('"')[0]
+    async with process(platform.settings, stream_workers=2) as running, asyncio.timeout(2 * DEADLINE_S):
+        assert await running.next_address() == running.address
+        cursor: str | None = None
+        served_by: set[int] = set()
+        published = 0
+        while len(served_by) < 2 or published < 3:  # the kernel chooses
+            async with connect(running.address, max_size=None) as socket:
+                phone = Phone(socket)
+                await phone.subscribe("trades", cursor)
+                if cursor is None:
+                    cursor = (await phone.next("snapshot"))["cursor"]
+                [one] = await asyncio.to_thread(platform.publish, trades(1, published))
+                published += 1
+                update = await phone.next("update")
+                assert heard_ids([update]) == ids([one])
+                cursor = update["cursor"]
+                served_by.add(_owner(socket.remote_address[1], socket.local_address[1], running.pid))
+        os.kill(served_by.pop(), signal.SIGKILL)
+        assert await running.next_address() == running.address  # another one
+        running.send_signal(signal.SIGTERM)
+        assert "Traceback" not in await running.ended()
 
 
 def _owner(port: int, peer_port: int, parent: int) -> int:
