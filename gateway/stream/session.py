@@ -3,13 +3,17 @@
 import asyncio
 import time
 from collections.abc import Callable
+from functools import partial
 
 from websockets.http11 import Request as Handshake
 
 from gateway.access import LEEWAY_S, Access, Grant, Unwelcome
+from gateway.pusher.session import Apps
 from gateway.stream import protocol
-from gateway.stream.connection import Connection
+from gateway.stream.channels import Channel
+from gateway.stream.connection import Connection, Hearer
 from gateway.stream.delivery import delivery
+from gateway.stream.native import NATIVE
 from gateway.stream.protocol import Refused, Request
 from gateway.stream.sockets import Admit
 from gateway.stream.subscription import Sources, Subscription
@@ -18,10 +22,13 @@ from sentio.config import StreamSettings
 
 
 def admitting(settings: StreamSettings, sources: Sources) -> Admit:
-    """Lets in who shows a good token, or none. Raises `SettingError` for keys that cannot be read."""
+    """Lets in who shows a good token, or none, and Pusher's clients. Raises `SettingError` for keys of no use."""
     access = Access(settings)
+    apps = Apps(settings, sources, access.anonymous)
 
-    def admit(request: Handshake) -> Callable[[Connection], Session]:
+    def admit(request: Handshake) -> Callable[[Connection], Hearer]:
+        if (pusher := apps.admit(request.path)) is not None:
+            return pusher
         grant = access.grant(token_of(request))
         return lambda connection: Session(connection, settings, sources, access, grant)
 
@@ -73,6 +80,10 @@ class Session:
         cursors = {name: one.cursor for name, one in self._subscriptions.items()}
         self._connection.offer(protocol.heartbeat({name: cursor for name, cursor in cursors.items() if cursor}))
 
+    def parting(self, code: int, reason: str) -> tuple[int, str]:
+        """Ours are those of the gateway."""
+        return code, reason
+
     def _follow(self, request: Request) -> None:
         match request.op:
             case "ping":
@@ -100,12 +111,15 @@ class Session:
             self._leave(channel.name)
             subscription = self._subscriptions[channel.name] = Subscription(
                 channel,
-                delivery(channel, request.wishes, self._connection.codec, self._settings),
+                delivery(channel, request.wishes, self._connection.codec, NATIVE, self._settings),
                 self._connection,
-                request.id,
                 self._sources,
+                unavailable=partial(self._say_unavailable, request.id),
             )
             subscription.start(request.cursors.get(channel.name))
+
+    def _say_unavailable(self, request_id: protocol.Id, channel: Channel, message: str) -> None:
+        self._connection.offer(protocol.unavailable(request_id, channel, message))
 
     def _authorize(self, request: Request) -> None:
         """A newer token of the same user, or the first one of whoever came without."""
