@@ -137,9 +137,10 @@ class Session:
         """A Pusher client pings when it hears nothing; the gateway asks with pings of WebSocket."""
 
     def parting(self, code: int, reason: str) -> tuple[int, str]:
-        """Said as an event too: there are clients that come back only when told so."""
+        """One that shall not come back is told by an event too: pysher knows no codes of closing."""
         code = words.close_code(code)
-        self._connection.offer(words.error(code, reason))
+        if code == words.UNAUTHORIZED:
+            self._connection.offer(words.error(code, reason))
         return code, reason
 
     def _follow(self, said: words.Said) -> None:

@@ -10,6 +10,7 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from gateway.stream.protocol import CLOSE_RESTART
 from gateway.wire import dumps
 
 PREFIX = "/app/"
@@ -28,8 +29,13 @@ BAD_VERSION = 4006
 OTHER_VERSION = 4007
 NO_VERSION = 4008
 UNAUTHORIZED = 4009
-AT_ONCE = 4200
+OVER_CAPACITY = 4100
+RECONNECT = 4200
 NO_CLIENT_EVENTS = 4301
+
+
+FIRST_TO_RETURN = 4500
+"""Of the stream's own codes: those below are for who shall not come back."""
 
 
 class Refused(Exception):
@@ -183,8 +189,10 @@ def channel_event(name: str, channel: str, data: str) -> bytes:
 
 
 def close_code(code: int) -> int:
-    """Pusher's code for one of the stream's: the same answer to whether to come back."""
-    return UNAUTHORIZED if 4400 <= code < 4500 else AT_ONCE  # noqa: PLR2004 - the ranges of docs/stream-protocol.md
+    """Pusher's code for one of the stream's (`gateway.stream.protocol`), with the same answer to when to come back."""
+    if code == CLOSE_RESTART:
+        return RECONNECT
+    return UNAUTHORIZED if code < FIRST_TO_RETURN else OVER_CAPACITY
 
 
 def _event(name: str, data: Mapping[str, Any], channel: str | None = None) -> bytes:

@@ -101,16 +101,19 @@ async def test_presence_unknown_channels_and_client_events_are_refused_and_the_r
 async def test_comes_back_by_itself_when_the_gateway_restarts_and_misses_nothing(
     platform: Platform, library: Library
 ) -> None:
-    async with AsyncExitStack() as clients:
-        async with gateway(platform.settings) as running:
-            client = await clients.enter_async_context(app(library, running.port, "private-trades"))
+    """Another one has the port already, as in a rolling restart: pusher-js waits 15 s when nobody answers."""
+    shares_port = platform.settings.model_copy(update={"stream_workers": 2})
+    async with AsyncExitStack() as clients, AsyncExitStack() as second:
+        async with gateway(shares_port) as first:
+            client = await clients.enter_async_context(app(library, first.port, "private-trades"))
             await client.next("snapshot")
             before = await asyncio.to_thread(platform.publish, trades(10))
             assert sorted(event_ids(await client.events("TradeExecuted", 10))) == sorted(ids(before))
+            await asyncio.to_thread(platform.store, before)
+            again = shares_port.model_copy(update={"stream_port": first.port})
+            running = await second.enter_async_context(gateway(again))
         meanwhile = await asyncio.to_thread(platform.publish, trades(10, 10))
-        await asyncio.to_thread(platform.store, before)
-        again = platform.settings.model_copy(update={"stream_port": running.port})
-        async with gateway(again) as running, running.phone() as phone:
+        async with running.phone() as phone:
             snapshot = await client.next("snapshot")
             await phone.subscribe("trades")
             native = await phone.next("snapshot")
