@@ -193,6 +193,17 @@ async def test_unsubscribed_channel_is_silent_and_can_be_had_again() -> None:
         await one.nothing_more()
 
 
+async def test_pong_comes_behind_what_was_due() -> None:
+    async with stage(PythonDescriptors(), stream_wait_ms=1_000, **APP) as on, caller(on) as one:
+        await on.follow("TradeExecuted")
+        await one.live("trades")
+        for number in range(5):  # the first goes at once, the others wait
+            await on.publish([trade(number)])
+        await one.say("pusher:ping")
+        assert await one.numbers(5) == [0, 1, 2, 3, 4]
+        await one.hear("pusher:pong")
+
+
 async def test_ten_messages_of_no_sense_end_the_connection_and_client_events_do_not() -> None:
     async with stage(PythonDescriptors(), **APP) as on, caller(on) as one:
         for _ in range(12):

@@ -1,6 +1,8 @@
 """The words of Pusher's protocol, its signatures, and how events are written in them."""
 
 import json
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -193,6 +195,12 @@ def test_events_are_named_after_their_kind_and_carry_their_fields_as_text() -> N
     snapshot = json.loads(PUBLIC.snapshot(channel_of("trades"), positions, ['{"a":"1"}', '{"a":2}'], truncated=True))
     assert (snapshot["event"], snapshot["channel"]) == ("snapshot", "trades")
     assert json.loads(snapshot["data"]) == {"truncated": True, "data": [{"a": "1"}, {"a": 2}]}
+
+
+def test_documentation_names_every_event() -> None:
+    page = (Path(__file__).parents[2] / "docs/pusher.md").read_text()
+    row = next(line for line in page.splitlines() if line.startswith("| `TradeExecuted`"))
+    assert sorted(re.findall(r"`([A-Z]\w+)`", row)) == sorted(topic.event for topic in served().values())
 
 
 def test_no_event_has_a_field_of_the_name_of_its_place() -> None:
