@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 from gateway.stream.protocol import CLOSE_RESTART
 from gateway.wire import dumps
@@ -84,13 +84,13 @@ Said = Subscribe | Unsubscribe | Ping | Pong | ClientEvent
 
 def key_of(target: str) -> str | None:
     """The app that a handshake names; None when its path is none of Pusher's. Raises `Refused`."""
-    address = urlsplit(target)
-    if not address.path.startswith(PREFIX):
+    path, _, query = target.partition("?")  # `urlsplit` refuses some paths
+    if not path.startswith(PREFIX):
         return None
-    key = address.path.removeprefix(PREFIX)
+    key = path.removeprefix(PREFIX)
     if not key or "/" in key:
         raise Refused(NO_PATH, f"{PREFIX}KEY is the path, and nothing behind it")
-    versions = parse_qs(address.query).get("protocol")
+    versions = parse_qs(query).get("protocol")
     if versions is None:
         raise Refused(NO_VERSION, "no protocol version supplied: add ?protocol=7")
     if len(versions) > 1 or not (versions[0].isascii() and versions[0].isdigit()) or len(versions[0]) > len("1000"):

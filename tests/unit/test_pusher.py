@@ -136,7 +136,7 @@ def test_handshake_names_its_app(protocol: int) -> None:
     assert words.key_of(f"/app/a-b_1?protocol={protocol}&client=js&version=8.6.0&flash=false") == "a-b_1"
 
 
-@pytest.mark.parametrize("target", ["/", "", "/stream?token=x", "/application/a?protocol=7", "/app?protocol=7"])
+@pytest.mark.parametrize("target", ["/", "", "/stream?token=x", "/application/a?protocol=7", "/app?protocol=7", "//["])
 def test_any_other_path_is_the_streams_own(target: str) -> None:
     assert words.key_of(target) is None
 
