@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 JARS   := .sentio/kafka-jars/.complete
+PUSHER := tests/pusher/node_modules/.complete .sentio/pysher/.complete
 ARGS   ?=
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
@@ -45,10 +46,24 @@ $(JARS): sentio/stack/pom.xml | tools
 	@mvn --quiet --batch-mode -f sentio/stack/pom.xml dependency:copy-dependencies -DoutputDirectory=$(CURDIR)/.sentio/kafka-jars -DincludeScope=runtime >&2
 	@touch $@
 
+# Pusher's own clients, unchanged, for tests: one of Node and one of Python, none in our own environment.
+tests/pusher/node_modules/.complete: tests/pusher/package-lock.json
+	@command -v npm >/dev/null || { echo "missing: Node.js 18 or newer with npm (Debian: apt-get install nodejs npm)" >&2; exit 1; }
+	@npm ci --silent --no-audit --no-fund --prefix tests/pusher >&2
+	@touch $@
+
+.sentio/pysher/.complete: tests/pusher/requirements.txt | tools
+	@$(PYTHON) -m venv --clear .sentio/pysher >&2
+	@# pysher comes as source: what builds it is pinned too, and there before it.
+	@awk '/^setuptools==/,/[^\\]$$/' $< > .sentio/pysher/setuptools.txt
+	@.sentio/pysher/bin/pip install --quiet --require-hashes -r .sentio/pysher/setuptools.txt >&2
+	@.sentio/pysher/bin/pip install --quiet --require-hashes --no-build-isolation -r $< >&2
+	@touch $@
+
 demo: setup
 	@$(BIN)/sentio demo $(ARGS)
 
-test: setup
+test: setup $(PUSHER)
 	$(BIN)/pytest $(ARGS)
 
 # The proof of exactly-once for longer than `make test` runs it: three storms of a million events, each of a fresh seed.
@@ -60,7 +75,7 @@ bench: setup
 	$(BIN)/python -m benchmarks $(if $(ONLY),--only $(ONLY)) $(ARGS)
 
 # The integration suite again, on Kafka and TimescaleDB in containers built here.
-test-containers: setup
+test-containers: setup $(PUSHER)
 	deploy/images/test $(BIN)/pytest tests/integration $(ARGS)
 
 check: setup
@@ -78,6 +93,8 @@ lock:
 	$(BIN)/pip install --quiet uv==0.13.8
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras --generate-hashes \
 	  --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' --output-file requirements.lock pyproject.toml requirements.build.in
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
+	  --custom-compile-command 'make lock' --output-file tests/pusher/requirements.txt tests/pusher/requirements.in
 
 clean:
-	rm -rf $(VENV) .sentio
+	rm -rf $(VENV) .sentio tests/pusher/node_modules

@@ -146,6 +146,12 @@ class StreamSettings(AccessSettings):
     )
     stream_resume_s: float = Field(60.0, gt=0, description="longest time for which one client reads the log, seconds")
     stream_heartbeat_s: float = Field(15.0, gt=0, description="seconds between heartbeats to a client")
+    pusher_key: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9_-]{1,64}$",
+        description="key that apps with Pusher's clients name, as in /app/KEY; unset: none is served",
+    )
+    pusher_secret: SecretStr | None = Field(None, description="secret with which their private channels are signed")
 
 
 class RestSettings(AccessSettings):

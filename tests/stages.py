@@ -71,6 +71,27 @@ class ByHand:
         """Nor does it go on its own."""
 
 
+def batch(events: Sequence[Event], first: int) -> Batch:
+    """Events of one kind, as read from partition 0 from the offset ``first`` on."""
+    kind = type(events[0])
+    end = first + len(events)
+    values = {column: [getattr(event, column) for event in events] for column in arrow_schema(kind.__name__).names}
+    headers = {"event_id": b"\0" * 16, "producer": "engine"}
+    for number in range(len(events)):
+        for column, value in headers.items():
+            values[column][number] = value
+        values["sequence"][number] = first + number
+    rows = [kind(**{column: values[column][number] for column in values}) for number in range(len(events))]
+    return Batch(
+        topic_of_event(kind.__name__),
+        from_events(rows),
+        pa.array([0] * len(events), pa.int32()),
+        pa.array(range(first, end), pa.int64()),
+        pa.array([0] * len(events), pa.int64()),
+        {0: Range(first, end)},
+    )
+
+
 @dataclass
 class Stage:
     port: int
@@ -86,28 +107,10 @@ class Stage:
 
     async def publish(self, events: Sequence[Event]) -> None:
         """One batch; all of one kind, in partition 0."""
-        name = type(events[0]).__name__
-        topic = topic_of_event(name)
+        topic = topic_of_event(type(events[0]).__name__)
         first = self._published.get(topic, 0)
-        self._published[topic] = end = first + len(events)
-        values = {column: [getattr(event, column) for event in events] for column in arrow_schema(name).names}
-        headers = {"event_id": b"\0" * 16, "producer": "engine"}
-        for number in range(len(events)):
-            for column, value in headers.items():
-                values[column][number] = value
-            values["sequence"][number] = first + number
-        kind = type(events[0])
-        rows = [kind(**{column: values[column][number] for column in values}) for number in range(len(events))]
-        await self._feed.items.put(
-            Batch(
-                topic,
-                from_events(rows),
-                pa.array([0] * len(events), pa.int32()),
-                pa.array(range(first, end), pa.int64()),
-                pa.array([0] * len(events), pa.int64()),
-                {0: Range(first, end)},
-            )
-        )
+        self._published[topic] = first + len(events)
+        await self._feed.items.put(batch(events, first))
         while not self._feed.items.empty():  # noqa: ASYNC110 - its reader waits for nothing but the queue
             await asyncio.sleep(0)
         await asyncio.sleep(0)

@@ -13,6 +13,7 @@ from sentio import log
 from sentio.config import StreamSettings
 
 SECOND_S = 1.0
+REQUESTS_S = 10.0
 LATER_S = 10.0  # after which a user or an address with too many connections may try again
 
 
@@ -23,6 +24,24 @@ class TurnedAway(Exception):
         super().__init__(message)
         self.status = status
         self.retry_s = retry_s
+
+
+class Pace:
+    """How many requests one connection may make."""
+
+    __slots__ = ("_bucket", "_count")
+
+    def __init__(self, settings: StreamSettings) -> None:
+        self._count = settings.stream_requests
+        self._bucket = Bucket(self._count, time.monotonic())
+
+    def wait_s(self) -> float:
+        """0 when it may make one more, and it is counted; else the seconds until it may."""
+        return self._bucket.wait_s(self._count, REQUESTS_S, time.monotonic()) if self._count else 0.0
+
+    @property
+    def text(self) -> str:
+        return f"at most {self._count} requests in {REQUESTS_S:g} s"
 
 
 class Admission:
@@ -39,12 +58,15 @@ class Admission:
         self._addresses = Places(settings.stream_address_connections)
         self._once = log.OncePer()
 
-    def grant(self, request: Request, address: str) -> Grant:
-        """What a handshake's token grants; raises `TurnedAway`, or `Unwelcome` for a token that is no good."""
+    def check(self, address: str) -> None:
+        """Raise `TurnedAway` where there are too many handshakes, or connections of this address."""
         self._check_pace()
         if not self._addresses.has_room(source := source_of(address)):
             self._say("address", source)
             raise TurnedAway(429, "too many connections from your address", LATER_S)
+
+    def grant(self, request: Request) -> Grant:
+        """What a handshake's token grants; raises `TurnedAway`, or `Unwelcome` for a token that is no good."""
         grant = self.access.grant(token_of(request))
         if grant.user is not None and not self.has_room(grant.user):
             raise TurnedAway(429, f"too many connections of {grant.user}", LATER_S)

@@ -4,7 +4,6 @@ from array import array
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from gateway.stream import protocol
 from gateway.stream.channels import Channel
 from gateway.stream.connection import AT_ONCE_BYTES, Connection
 from gateway.stream.cursor import Positions
@@ -34,17 +33,10 @@ class Listener:
     """In its audience."""
 
 
-def update(entry: Entry, channel: Channel, positions: Positions, *, conflate: bool) -> bytes:
+def update(entry: Entry, channel: Channel, positions: Positions, delivery: Delivery) -> bytes:
     """The update of an entry; moves ``positions`` past it."""
     positions.advance(entry.partition, entry.offset + 1)
-    return protocol.update(
-        channel,
-        partition=entry.partition,
-        offset=entry.offset,
-        prev=None if conflate else entry.previous_in(channel),
-        cursor=positions.token,
-        body=entry.body,
-    )
+    return delivery.dialect.update(entry, channel, positions, conflate=delivery.conflate)
 
 
 def newest(entries: Iterable[Entry]) -> list[Entry]:
@@ -145,8 +137,7 @@ class Audience:
             self._ahead.discard(listener)
             listener.resume(positions)
             return
-        conflate = self.delivery.conflate
-        listener.connection.offer(*[update(entry, self.channel, positions, conflate=conflate) for entry in new])
+        listener.connection.offer(*[update(entry, self.channel, positions, self.delivery) for entry in new])
         if not _beyond(positions, self.log):
             self._ahead.discard(listener)
             self._join(listener)

@@ -46,6 +46,9 @@ class Hearer(Protocol):
     def leaving(self, in_s: float) -> None:
         """The connection will be closed because the gateway is being stopped."""
 
+    def parting(self, code: int, reason: str) -> tuple[int, str]:
+        """The gateway closes: code and reason as the client's protocol has them. Last words may be offered."""
+
 
 class Connection(asyncio.Protocol):
     """Belongs to the event loop. Ended, for whatever reason, it takes what is offered and drops it."""
@@ -180,6 +183,8 @@ class Connection(asyncio.Protocol):
     def close(self, code: int, reason: str) -> None:
         """The close frame comes behind what waits for the socket, and is not waited for longer than `CLOSE_S`."""
         if self._protocol.state is OPEN:
+            if self._hearer:
+                code, reason = self._hearer.parting(code, reason)
             self._protocol.send_close(code, reason)
         elif self._protocol.state is CONNECTING:
             self._transport.abort()

@@ -1,10 +1,11 @@
-"""How a channel comes to a client: how long a message waits for company, and if only the newest counts."""
+"""How a channel comes to a client: how long a message waits for company, if only the newest counts, in which words."""
 
 from dataclasses import dataclass
 from typing import Literal
 
 from gateway.stream.channels import Channel
 from gateway.stream.deflate import Codec
+from gateway.stream.dialect import Dialect
 from sentio.config import StreamSettings
 
 
@@ -27,9 +28,10 @@ class Delivery:
     """Only the newest message of each key is sent."""
 
     codec: Codec
+    dialect: Dialect
 
 
-def delivery(channel: Channel, wishes: Wishes, codec: Codec, settings: StreamSettings) -> Delivery:
+def delivery(channel: Channel, wishes: Wishes, codec: Codec, dialect: Dialect, settings: StreamSettings) -> Delivery:
     """What a client gets; only a topic with a key of its state can be conflated."""
     usual = channel.topic.channel in settings.stream_conflated.split(",")
     wait_ms = settings.stream_conflated_ms if usual else settings.stream_wait_ms
@@ -37,4 +39,5 @@ def delivery(channel: Channel, wishes: Wishes, codec: Codec, settings: StreamSet
         wait_s=0.0 if wishes.latency == "lowest" else wait_ms / 1000,
         conflate=usual and wishes.conflate is not False,
         codec=codec,
+        dialect=dialect,
     )

@@ -11,13 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from gateway.wire import decimal_text, milliseconds_text
-
-
-def bodies(records: pa.RecordBatch, timestamps_ms: list[int]) -> list[str]:
-    """``"at":…,"data":{…}`` of each row: Kafka's time of the record and all fields of the event."""
-    texts = documents(records)
-    return [f'"at":"{milliseconds_text(at)}","data":{text}' for at, text in zip(timestamps_ms, texts, strict=True)]
+from gateway.wire import decimal_text
 
 
 def documents(records: pa.RecordBatch) -> list[str]:

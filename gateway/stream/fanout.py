@@ -8,6 +8,7 @@ from gateway.stream.audience import Audience, Listener, update
 from gateway.stream.cursor import Positions
 from gateway.stream.delivery import Delivery
 from gateway.stream.descriptors import Descriptors
+from gateway.stream.dialect import Dialect
 from gateway.stream.feed import ALWAYS, Assigned, Dropped, Feed, Grown
 from gateway.stream.ring import Log
 from schemas.topics import Topic
@@ -130,12 +131,12 @@ class Fanout:
         for entry in log.append(batch):
             log.positions.advance(entry.partition, entry.offset + 1)
             for value in {None, entry.value}:
-                written: dict[bool, bytes] = {}
+                written: dict[tuple[Dialect, bool], bytes] = {}
                 for delivery, audience in audiences.get(value, {}).items():
-                    conflate = delivery.conflate
-                    if conflate not in written:
-                        written[conflate] = update(entry, audience.channel, log.positions, conflate=conflate)
-                    audience.take(entry, written[conflate])
+                    words = delivery.dialect, delivery.conflate
+                    if words not in written:
+                        written[words] = update(entry, audience.channel, log.positions, delivery)
+                    audience.take(entry, written[words])
                     hearing[audience] = None
         for partition, span in batch.ranges.items():  # wider than the rows where messages were dropped
             log.positions.advance(partition, span.next)

@@ -12,6 +12,7 @@ from gateway.newest import KEYS
 from gateway.stream import documents
 from gateway.stream.channels import Channel
 from gateway.stream.cursor import Positions, epoch_of
+from gateway.wire import milliseconds_text
 from schemas.topics import Topic
 from sentio.batch import Batch
 
@@ -23,11 +24,18 @@ class Page:
         self._batch = batch
 
     @cached_property
+    def times(self) -> list[str]:
+        """Kafka's, of the records."""
+        return [milliseconds_text(at) for at in self._batch.timestamps_ms.to_pylist()]
+
+    @cached_property
     def bodies(self) -> list[str]:
-        return documents.bodies(self._batch.records, self._batch.timestamps_ms.to_pylist())
+        """``"at":…,"data":{…}``: the time of the record and all fields of the event."""
+        return [f'"at":"{at}","data":{text}' for at, text in zip(self.times, self.documents, strict=True)]
 
     @cached_property
     def documents(self) -> list[str]:
+        """A JSON object of each event."""
         return documents.documents(self._batch.records)
 
 
@@ -53,7 +61,18 @@ class Entry:
 
     @property
     def body(self) -> str:
+        """``"at":…,"data":{…}``."""
         return self.page.bodies[self.row]
+
+    @property
+    def at(self) -> str:
+        """Kafka's time of the record."""
+        return self.page.times[self.row]
+
+    @property
+    def document(self) -> str:
+        """The event as a JSON object."""
+        return self.page.documents[self.row]
 
     def is_in(self, channel: Channel) -> bool:
         return channel.value is None or channel.value == self.value

@@ -3,29 +3,34 @@
 import asyncio
 import time
 from collections.abc import Callable
+from functools import partial
 
 from websockets.http11 import Request as Handshake
 
 from gateway.access import LEEWAY_S, Grant, Unwelcome
-from gateway.limits import Bucket
+from gateway.pusher.session import Apps
 from gateway.stream import protocol
-from gateway.stream.admission import Admission
-from gateway.stream.connection import Connection
+from gateway.stream.admission import Admission, Pace
+from gateway.stream.channels import Channel
+from gateway.stream.connection import Connection, Hearer
 from gateway.stream.delivery import delivery
+from gateway.stream.native import NATIVE
 from gateway.stream.protocol import Refused, Request
 from gateway.stream.sockets import Admit
 from gateway.stream.subscription import Sources, Subscription
 from sentio.config import StreamSettings
 
-REQUESTS_S = 10.0
-
 
 def admitting(settings: StreamSettings, sources: Sources) -> Admit:
-    """Sessions for those that `Admission` lets in. Raises `SettingError` for keys that cannot be read."""
+    """Sessions for those that `Admission` lets in. Raises `SettingError` for keys of no use."""
     admission = Admission(settings)
+    apps = Apps(settings, sources, admission)
 
-    def admit(request: Handshake, address: str) -> Callable[[Connection], Session]:
-        grant = admission.grant(request, address)
+    def admit(request: Handshake, address: str) -> Callable[[Connection], Hearer]:
+        admission.check(address)
+        if (pusher := apps.admit(request.path)) is not None:
+            return pusher
+        grant = admission.grant(request)
         return lambda connection: Session(connection, settings, sources, admission, grant)
 
     return admit
@@ -35,7 +40,7 @@ class Session:
     """What a client says becomes subscriptions, for as long as the connection lives."""
 
     __slots__ = (
-        "_admission", "_bad", "_connection", "_end", "_grant", "_requests", "_settings", "_sources", "_subscriptions",
+        "_admission", "_bad", "_connection", "_end", "_grant", "_pace", "_settings", "_sources", "_subscriptions",
     )  # fmt: skip
 
     def __init__(
@@ -46,7 +51,7 @@ class Session:
         self._sources = sources
         self._subscriptions: dict[str, Subscription] = {}
         self._bad = 0
-        self._requests = Bucket(settings.stream_requests, time.monotonic())
+        self._pace = Pace(settings)
         self._admission = admission
         self._end: asyncio.TimerHandle | None = None
         admission.enter(grant.user, connection.address)
@@ -91,12 +96,13 @@ class Session:
         cursors = {name: one.cursor for name, one in self._subscriptions.items()}
         self._connection.offer(protocol.heartbeat({name: cursor for name, cursor in cursors.items() if cursor}))
 
+    def parting(self, code: int, reason: str) -> tuple[int, str]:
+        """Ours are those of the gateway."""
+        return code, reason
+
     def _check_pace(self) -> None:
-        count = self._settings.stream_requests
-        wait_s = self._requests.wait_s(count, REQUESTS_S, time.monotonic()) if count else 0
-        if wait_s:
-            message = f"at most {count} requests in {REQUESTS_S:g} s"
-            raise Refused("too_many_requests", message, retry_s=round(wait_s, 3))
+        if wait_s := self._pace.wait_s():
+            raise Refused("too_many_requests", self._pace.text, retry_s=round(wait_s, 3))
 
     def _follow(self, request: Request) -> None:
         match request.op:
@@ -125,12 +131,15 @@ class Session:
             self._leave(channel.name)
             subscription = self._subscriptions[channel.name] = Subscription(
                 channel,
-                delivery(channel, request.wishes, self._connection.codec, self._settings),
+                delivery(channel, request.wishes, self._connection.codec, NATIVE, self._settings),
                 self._connection,
-                request.id,
                 self._sources,
+                unavailable=partial(self._say_unavailable, request.id),
             )
             subscription.start(request.cursors.get(channel.name, request.since))
+
+    def _say_unavailable(self, request_id: protocol.Id, channel: Channel, message: str) -> None:
+        self._connection.offer(protocol.unavailable(request_id, channel, message))
 
     def _authorize(self, request: Request) -> None:
         """A newer token of the same user, or the first one of whoever came without."""

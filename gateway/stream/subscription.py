@@ -2,11 +2,10 @@
 
 import asyncio
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from gateway.stream import protocol
 from gateway.stream.audience import Listener, newest, update
 from gateway.stream.catchup import History
 from gateway.stream.channels import Channel
@@ -46,9 +45,9 @@ class Subscription:
         "_connection",
         "_delivery",
         "_listener",
-        "_request_id",
         "_sources",
         "_task",
+        "_unavailable",
     )
 
     def __init__(
@@ -56,14 +55,16 @@ class Subscription:
         channel: Channel,
         delivery: Delivery,
         connection: Connection,
-        request_id: protocol.Id,
         sources: Sources,
+        *,
+        unavailable: Callable[[Channel, str], None],
     ) -> None:
+        """``unavailable`` is told, with the reason for the client, when the channel cannot be served: it is over."""
         self._channel = channel
         self._delivery = delivery
         self._connection = connection
-        self._request_id = request_id
         self._sources = sources
+        self._unavailable = unavailable
         self._listener: Listener | None = None
         self._task: asyncio.Task[None] | None = None
         self._behind_since_s: float | None = None
@@ -128,19 +129,20 @@ class Subscription:
             self._give_up("the channel cannot be read at the moment; try again", str(failure))
         except Exception:  # noqa: BLE001 - one channel of one client; the others go on
             logs.get().exception("a subscription failed", channel=self._channel.name)
-            self._connection.offer(protocol.unavailable(self._request_id, self._channel, "internal error; try again"))
+            self._unavailable(self._channel, "internal error; try again")
 
     def _say_retired(self) -> None:
         reason = "the topic was made again, or the gateway was away for longer than it is kept"
         self._say_failed(CannotResume("foreign", reason))
 
     def _say_failed(self, failure: CannotResume) -> None:
-        self._connection.offer(protocol.resume_failed(self._channel, failure.reason, str(failure)))
+        words = self._delivery.dialect
+        self._connection.offer(words.resume_failed(self._channel, failure.reason, str(failure)))
 
     def _give_up(self, message: str, cause: str) -> None:
         if _once.due((self._channel.topic.name, cause)):
             logs.get().warning("cannot serve a subscription", channel=self._channel.name, cause=cause)
-        self._connection.offer(protocol.unavailable(self._request_id, self._channel, message))
+        self._unavailable(self._channel, message)
 
     async def _begin(self, log: Log, begin: str | datetime | None) -> Positions:
         """Where updates begin: where the client says, or after a snapshot."""
@@ -155,7 +157,7 @@ class Subscription:
         positions = snapshot.positions.copy()
         await self._connection.room()
         self._connection.offer(
-            protocol.snapshot(self._channel, positions.token, snapshot.documents, truncated=snapshot.truncated)
+            self._delivery.dialect.snapshot(self._channel, positions, snapshot.documents, truncated=snapshot.truncated)
         )
         return positions
 
@@ -220,7 +222,7 @@ class Subscription:
         messages = []
         size = 0
         for entry in entries:
-            messages.append(update(entry, self._channel, positions, conflate=self._delivery.conflate))
+            messages.append(update(entry, self._channel, positions, self._delivery))
             size += len(messages[-1])
             if size >= AT_ONCE_BYTES:
                 break

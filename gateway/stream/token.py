@@ -1,6 +1,6 @@
 """Where a handshake has its token."""
 
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 from websockets.http11 import Request
 
@@ -19,7 +19,8 @@ def token_of(request: Request) -> str | None:
         if len(headers) > 1 or not headers[0].lower().startswith(BEARER):
             raise Unwelcome("authorization is one Bearer token")
         return headers[0][len(BEARER) :].strip()
-    tokens = parse_qs(urlsplit(request.path).query, keep_blank_values=True).get("token", [])
+    query = request.path.partition("?")[2]  # `urlsplit` refuses some paths
+    tokens = parse_qs(query, keep_blank_values=True).get("token", [])
     if len(tokens) > 1:
         raise Unwelcome("there are several tokens")
     return tokens[0] if tokens else None
