@@ -4,6 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 JARS   := .sentio/kafka-jars/.complete
 PUSHER := tests/pusher/node_modules/.complete .sentio/pysher/.complete
+SCHEMATHESIS := .sentio/schemathesis/.complete
 ARGS   ?=
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
@@ -60,10 +61,16 @@ tests/pusher/node_modules/.complete: tests/pusher/package-lock.json
 	@.sentio/pysher/bin/pip install --quiet --require-hashes --no-build-isolation -r $< >&2
 	@touch $@
 
+# Reads the OpenAPI document and looks for answers that it does not allow.
+$(SCHEMATHESIS): tests/schemathesis/requirements.txt | tools
+	@$(PYTHON) -m venv --clear .sentio/schemathesis >&2
+	@.sentio/schemathesis/bin/pip install --quiet --require-hashes -r $< >&2
+	@touch $@
+
 demo: setup
 	@$(BIN)/sentio demo $(ARGS)
 
-test: setup $(PUSHER)
+test: setup $(PUSHER) $(SCHEMATHESIS)
 	$(BIN)/pytest $(ARGS)
 
 # The proof of exactly-once for longer than `make test` runs it: three storms of a million events, each of a fresh seed.
@@ -75,7 +82,7 @@ bench: setup
 	$(BIN)/python -m benchmarks $(if $(ONLY),--only $(ONLY)) $(ARGS)
 
 # The integration suite again, on Kafka and TimescaleDB in containers built here.
-test-containers: setup $(PUSHER)
+test-containers: setup $(PUSHER) $(SCHEMATHESIS)
 	deploy/images/test $(BIN)/pytest tests/integration $(ARGS)
 
 check: setup
@@ -93,8 +100,10 @@ lock:
 	$(BIN)/pip install --quiet uv==0.13.8
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras --generate-hashes \
 	  --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' --output-file requirements.lock pyproject.toml requirements.build.in
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
-	  --custom-compile-command 'make lock' --output-file tests/pusher/requirements.txt tests/pusher/requirements.in
+	for tool in pusher schemathesis; do \
+	  $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
+	    --custom-compile-command 'make lock' --output-file tests/$$tool/requirements.txt tests/$$tool/requirements.in || exit 1; \
+	done
 
 clean:
 	rm -rf $(VENV) .sentio tests/pusher/node_modules

@@ -3,20 +3,21 @@
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from typing import Annotated, Any, Literal
 
 import uvicorn
 from fastapi import APIRouter, Depends, FastAPI, Path, Query, Request, Response
+from pydantic import BeforeValidator
 from starlette.exceptions import HTTPException
 from starlette.middleware.gzip import GZipMiddleware
 
 from gateway.database import Pool, pool
 from gateway.rest import formats, problems, queries
 from gateway.rest.caching import answer
-from gateway.rest.days import today
+from gateway.rest.days import in_utc, not_a_number, today
 from gateway.rest.formats import Format
-from gateway.rest.guard import admitted, guard, may_read, require
+from gateway.rest.guard import admitted, describe, guard, may_read, require
 from gateway.rest.market import Span
 from gateway.rest.models import Health, Portfolio, Positions, Signals, StatisticPage, Symbol, TradePage
 from sentio import log
@@ -30,15 +31,17 @@ PAST_DAY_S = 60  # what a client may keep unasked of a day that is over; late ev
 FIRST_DAY = date(1970, 1, 1)
 LAST_DAY = date(2199, 12, 31)
 
-Day = Annotated[date | None, Query(ge=FIRST_DAY, le=LAST_DAY, description="New York trading day")]
-From = Annotated[date | None, Query(alias="from", ge=FIRST_DAY, le=LAST_DAY, description="First day")]
-To = Annotated[date | None, Query(ge=FIRST_DAY, le=LAST_DAY, description="Last day, inclusive")]
+Date = Annotated[date, BeforeValidator(not_a_number)]
+Instant = Annotated[datetime, BeforeValidator(not_a_number)]
+Day = Annotated[Date | None, Query(ge=FIRST_DAY, le=LAST_DAY, description="New York trading day")]
+From = Annotated[Date | None, Query(alias="from", ge=FIRST_DAY, le=LAST_DAY, description="First day")]
+To = Annotated[Date | None, Query(ge=FIRST_DAY, le=LAST_DAY, description="Last day, inclusive")]
 Name = Annotated[str | None, Query(min_length=1, max_length=128, pattern=r"^[^\x00-\x1f]+$")]
 Limit = Annotated[int, Query(ge=1, le=10_000)]
 SymbolName = Annotated[str, Path(min_length=1, max_length=128, pattern=r"^[^\x00-\x1f]+$")]
 Trips = Annotated[int, Query(ge=0, le=200, description="Most round trips")]
-Since = Annotated[datetime | None, Query(description="At this time or later; without a zone it is UTC")]
-Until = Annotated[datetime | None, Query(description="Before this time; without a zone it is UTC")]
+Since = Annotated[Instant | None, Query(description="At this time or later; without a zone it is UTC")]
+Until = Annotated[Instant | None, Query(description="Before this time; without a zone it is UTC")]
 Cursor = Annotated[str | None, Query(max_length=2_000, description="`next_cursor` of the page before")]
 
 
@@ -66,6 +69,7 @@ def create_app(settings: RestSettings) -> FastAPI:
     app.include_router(api)
     app.include_router(health)
     problems.install(app)
+    describe(app)
     return app
 
 
@@ -98,7 +102,8 @@ def trades_history(
 ) -> Response:
     """Fills of a day, of a time, or of all times, oldest first."""
     require(request, "trades", symbol)
-    query = {"date": date, "symbol": symbol, "account": account, "since": _utc(since), "until": _utc(until)}
+    times = {"since": since and in_utc(since), "until": until and in_utc(until)}
+    query = {"date": date, "symbol": symbol, "account": account, **times}
     page = queries.trades(_connections(request), query, limit=limit, cursor=cursor)
     return formats.page(request, page, format, max_age_s=PAST_DAY_S if date and date < today() else 0)
 
@@ -188,10 +193,6 @@ def readyz(request: Request) -> Health:
     """The database answers too."""
     queries.answers(_connections(request))
     return Health(status="ok")
-
-
-def _utc(at: datetime | None) -> datetime | None:
-    return at if at is None or at.tzinfo else at.replace(tzinfo=UTC)
 
 
 def _days(first: date | None, last: date | None) -> dict[str, Any]:

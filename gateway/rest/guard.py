@@ -2,9 +2,9 @@
 
 import math
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
-from fastapi import Depends, Request
+from fastapi import Depends, FastAPI, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.exceptions import HTTPException
 
@@ -31,6 +31,21 @@ def guard(settings: RestSettings) -> Guard:
     """As set; raises `SettingError` for keys that cannot be read."""
     rate = Rate(settings.rest_requests, MINUTE_S) if settings.rest_requests else None
     return Guard(Access(settings), rate, Proxies(settings))
+
+
+def describe(app: FastAPI) -> None:
+    """Say in the OpenAPI document that a token may be left out: what is then answered is a matter of settings."""
+    written = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = written()
+        for operations in document["paths"].values():
+            for operation in operations.values():
+                if "security" in operation and {} not in operation["security"]:
+                    operation["security"].append({})
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign] # as FastAPI documents it
 
 
 async def admitted(
