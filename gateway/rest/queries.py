@@ -80,11 +80,6 @@ def statistics(
         after = start_of(last_day + timedelta(days=1))
         conditions.append(sql.SQL("start_at < {}").format(sql.Literal(after)))
     scope = {**query, "kind": kind}
-    if query["account"] is not None and kind == "MINUTE":
-        # No index has an account's minutes but that of the account as a whole, which has one wherever there is any.
-        whole = sql.SQL("select start_at from windows where strategy = '*' and symbol = '*' and {} and {}")
-        minutes = whole.format(_equals("kind", kind), _equals("account", query["account"]))
-        conditions.append(sql.SQL("start_at in ({})").format(minutes))
     if cursor is not None:
         at, *names = pages.decode(cursor, scope, length=len(_STATISTIC_KEY))
         values = [sql.Literal(value) for value in (_instant(at), *names)]

@@ -1,6 +1,6 @@
 -- The index by account was as large as the primary key, and writing it a third of what a new window cost the database. Nearly
--- all windows are minutes of one strategy or symbol: they are in the primary key only. Where to look there for those of
--- one account, the minutes of the account as a whole say: it has one wherever it has any.
+-- all windows are minutes of one strategy or symbol, and nobody pages through one account's: they are in the primary key only. Who
+-- does look for some finds where in the minutes of the account as a whole, which has one wherever it has any.
 drop index windows_by_account;
 create index windows_by_account on windows (account, kind, start_at) where kind <> 'MINUTE';
 create index windows_of_accounts on windows (account, kind, start_at) where strategy = '*' and symbol = '*';
