@@ -11,7 +11,7 @@ use arrow_avro::writer::{EncodedRows, Encoder, WriterBuilder};
 use arrow_schema::{ArrowError, Schema};
 
 use crate::check::{self, Fault};
-use crate::columns::Columns;
+use crate::columns::Shape;
 use crate::layout::Field;
 
 /// Byte 0 and a 4-byte big-endian schema id.
@@ -67,18 +67,18 @@ pub struct Reader {
     schema: String,
     versions: Vec<Version>,
     decoder: Decoder,
-    columns: Option<Columns>,
-    /// Of each version, whether `columns` takes its values as they are.
+    shape: Option<Shape>,
+    /// Of each version, whether columns of that shape take its values as they are.
     as_is: Vec<bool>,
 }
 
 impl Reader {
-    /// A reader of any of the `versions`, to the columns of `schema`. With `columns` what was written in that very schema
-    /// is not given to arrow-avro, which would walk it once more; the older versions need it to become the newest.
-    pub fn new(schema: String, versions: Vec<Version>, columns: Option<Columns>) -> Result<Self, Failure> {
+    /// A reader of any of the `versions`, to the columns of `schema`. With their `shape` what was written in that very
+    /// schema is not given to arrow-avro, which would walk it once more; the older versions need it to become the newest.
+    pub fn new(schema: String, versions: Vec<Version>, shape: Option<Shape>) -> Result<Self, Failure> {
         let decoder = decoder(&schema, &versions)?;
-        let as_is = versions.iter().map(|version| columns.is_some() && version.schema == schema).collect();
-        Ok(Reader { schema, versions, decoder, columns, as_is })
+        let as_is = versions.iter().map(|version| shape.is_some() && version.schema == schema).collect();
+        Ok(Reader { schema, versions, decoder, shape, as_is })
     }
 
     pub fn decode(&mut self, messages: &[Option<&[u8]>]) -> Result<Decoded, Failure> {
@@ -90,16 +90,15 @@ impl Reader {
         let mut newest = Vec::new();
         let mut poison = Vec::new();
         let mut row = Vec::new();
+        let mut columns = self.shape.as_ref().map(|shape| shape.columns(messages.len())).transpose()?;
         for (index, message) in messages.iter().enumerate() {
             let checked = framed(&self.versions, *message).and_then(|(version, body)| {
                 check::row(&self.versions[version].layout, body, &mut row).map_err(Reason::Fault)?;
                 Ok(version)
             });
-            match (checked, &mut self.columns) {
+            match (checked, &mut columns) {
                 (Ok(version), Some(columns)) if self.as_is[version] => {
                     if columns.append(&row).is_none() {
-                        // Half a row is in it.
-                        let _ = columns.finish();
                         return Err(Failure::Disagreement(format!("message {index}: not of the columns' types")));
                     }
                     newest.push(index);
@@ -109,7 +108,7 @@ impl Reader {
             }
         }
         let mut parts = Vec::new();
-        if let Some(columns) = &mut self.columns
+        if let Some(columns) = columns
             && !newest.is_empty()
         {
             parts.push((columns.finish()?, newest));

@@ -11,12 +11,22 @@ use arrow_schema::{ArrowError, DataType, Schema, SchemaRef, TimeUnit};
 
 use crate::check::Value;
 
-pub struct Columns {
+/// Of a text, to begin with.
+const TEXT_BYTES: usize = 8;
+
+/// Which columns an event has.
+pub struct Shape {
     schema: SchemaRef,
-    columns: Vec<Column>,
+    /// Of each column that is an enum; empty for the others.
+    words: Vec<Vec<String>>,
 }
 
-enum Column {
+pub struct Columns<'a> {
+    schema: &'a SchemaRef,
+    columns: Vec<Column<'a>>,
+}
+
+enum Column<'a> {
     Boolean(BooleanBuilder),
     Int(Int32Builder),
     Long(Int64Builder),
@@ -25,19 +35,25 @@ enum Column {
     Micros(TimestampMicrosecondBuilder),
     Text(StringBuilder),
     /// The words by their numbers.
-    Enum(Vec<String>, StringBuilder),
+    Enum(&'a [String], StringBuilder),
     Fixed(FixedSizeBinaryBuilder),
 }
 
-impl Columns {
-    /// `words`: of each column that is an enum; empty for the others.
-    pub fn new(schema: Schema, words: Vec<Vec<String>>) -> Result<Self, ArrowError> {
-        let columns =
-            schema.fields().iter().zip(words).map(|(field, words)| Column::new(field.data_type(), words)).collect::<Result<_, _>>()?;
-        Ok(Columns { schema: Arc::new(schema), columns })
+impl Shape {
+    pub fn new(schema: Schema, words: Vec<Vec<String>>) -> Self {
+        Shape { schema: Arc::new(schema), words }
     }
 
-    /// One more row; None, and half a row, where a value is not of its column's type.
+    /// Empty columns with room for so many rows.
+    pub fn columns(&self, rows: usize) -> Result<Columns<'_>, ArrowError> {
+        let fields = self.schema.fields().iter().zip(&self.words);
+        let columns = fields.map(|(field, words)| Column::new(field.data_type(), words, rows)).collect::<Result<_, _>>()?;
+        Ok(Columns { schema: &self.schema, columns })
+    }
+}
+
+impl Columns<'_> {
+    /// One more row; None where a value is not of its column's type, and then the columns are of no more use.
     #[must_use]
     pub fn append(&mut self, row: &[Value<'_>]) -> Option<()> {
         if row.len() != self.columns.len() {
@@ -46,29 +62,29 @@ impl Columns {
         self.columns.iter_mut().zip(row).try_for_each(|(column, value)| column.append(*value))
     }
 
-    /// The rows so far; none are left.
-    pub fn finish(&mut self) -> Result<RecordBatch, ArrowError> {
-        let arrays = self.columns.iter_mut().map(Column::finish).collect();
+    pub fn finish(self) -> Result<RecordBatch, ArrowError> {
+        let arrays = self.columns.into_iter().map(Column::finish).collect();
         RecordBatch::try_new(self.schema.clone(), arrays)
     }
 }
 
-impl Column {
-    fn new(kind: &DataType, words: Vec<String>) -> Result<Self, ArrowError> {
+impl<'a> Column<'a> {
+    fn new(kind: &DataType, words: &'a [String], rows: usize) -> Result<Self, ArrowError> {
+        let text = || StringBuilder::with_capacity(rows, rows * TEXT_BYTES);
         Ok(match kind {
-            DataType::Boolean => Column::Boolean(BooleanBuilder::new()),
-            DataType::Int32 => Column::Int(Int32Builder::new()),
-            DataType::Int64 => Column::Long(Int64Builder::new()),
-            DataType::Float64 => Column::Double(Float64Builder::new()),
+            DataType::Boolean => Column::Boolean(BooleanBuilder::with_capacity(rows)),
+            DataType::Int32 => Column::Int(Int32Builder::with_capacity(rows)),
+            DataType::Int64 => Column::Long(Int64Builder::with_capacity(rows)),
+            DataType::Float64 => Column::Double(Float64Builder::with_capacity(rows)),
             DataType::Decimal128(precision, scale) => {
-                Column::Decimal(Decimal128Builder::new().with_precision_and_scale(*precision, *scale)?)
+                Column::Decimal(Decimal128Builder::with_capacity(rows).with_precision_and_scale(*precision, *scale)?)
             }
             DataType::Timestamp(TimeUnit::Microsecond, zone) => {
-                Column::Micros(TimestampMicrosecondBuilder::new().with_timezone_opt(zone.clone()))
+                Column::Micros(TimestampMicrosecondBuilder::with_capacity(rows).with_timezone_opt(zone.clone()))
             }
-            DataType::Utf8 if words.is_empty() => Column::Text(StringBuilder::new()),
-            DataType::Utf8 => Column::Enum(words, StringBuilder::new()),
-            DataType::FixedSizeBinary(size) => Column::Fixed(FixedSizeBinaryBuilder::new(*size)),
+            DataType::Utf8 if words.is_empty() => Column::Text(text()),
+            DataType::Utf8 => Column::Enum(words, text()),
+            DataType::FixedSizeBinary(size) => Column::Fixed(FixedSizeBinaryBuilder::with_capacity(rows, *size)),
             other => return Err(ArrowError::SchemaError(format!("no event has a column of {other}"))),
         })
     }
@@ -104,16 +120,16 @@ impl Column {
         }
     }
 
-    fn finish(&mut self) -> ArrayRef {
+    fn finish(self) -> ArrayRef {
         match self {
-            Column::Boolean(column) => Arc::new(column.finish()),
-            Column::Int(column) => Arc::new(column.finish()),
-            Column::Long(column) => Arc::new(column.finish()),
-            Column::Double(column) => Arc::new(column.finish()),
-            Column::Decimal(column) => Arc::new(column.finish()),
-            Column::Micros(column) => Arc::new(column.finish()),
-            Column::Text(column) | Column::Enum(_, column) => Arc::new(column.finish()),
-            Column::Fixed(column) => Arc::new(column.finish()),
+            Column::Boolean(mut column) => Arc::new(column.finish()),
+            Column::Int(mut column) => Arc::new(column.finish()),
+            Column::Long(mut column) => Arc::new(column.finish()),
+            Column::Double(mut column) => Arc::new(column.finish()),
+            Column::Decimal(mut column) => Arc::new(column.finish()),
+            Column::Micros(mut column) => Arc::new(column.finish()),
+            Column::Text(mut column) | Column::Enum(_, mut column) => Arc::new(column.finish()),
+            Column::Fixed(mut column) => Arc::new(column.finish()),
         }
     }
 }

@@ -11,7 +11,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 
 use crate::codec::{Failure, Reader, Version, Writer};
-use crate::columns::Columns;
+use crate::columns;
 use crate::events::{Events, PlainField as PlainEventField};
 use crate::layout::{Branch, Field, Limits, Shape};
 
@@ -97,14 +97,14 @@ impl Codec {
         fields: Vec<PlainEventField>,
     ) -> PyResult<Self> {
         let words = fields.iter().map(|(_, _, _, _, words, _)| words.clone()).collect();
-        let columns = Columns::new(Schema::from_pyarrow_bound(read)?, words).map_err(Failure::from)?;
+        let shape = columns::Shape::new(Schema::from_pyarrow_bound(read)?, words);
         let writer = Writer::new(&Schema::from_pyarrow_bound(written)?, &schema, id)?;
         let versions = versions
             .into_iter()
             .map(|(id, schema, plain)| Ok(Version { id, schema, layout: layout(plain)? }))
             .collect::<PyResult<_>>()?;
         let events = Events::new(py, id, fields)?;
-        Ok(Codec { reader: Mutex::new(Reader::new(schema, versions, Some(columns))?), writer: Mutex::new(writer), events })
+        Ok(Codec { reader: Mutex::new(Reader::new(schema, versions, Some(shape))?), writer: Mutex::new(writer), events })
     }
 
     /// (parts, poison): (columns, indexes of its rows) for each writer id met, and (index, reason).

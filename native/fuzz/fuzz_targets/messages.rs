@@ -6,7 +6,7 @@
 use arrow_schema::{DataType, Field as Column, Schema, TimeUnit};
 use libfuzzer_sys::fuzz_target;
 use sentio_native::codec::{Reader, Version};
-use sentio_native::columns::Columns;
+use sentio_native::columns;
 use sentio_native::layout::{Branch, Field, Limits, Shape};
 
 const CENTS: &str = r#"{"type":"bytes","logicalType":"decimal","precision":9,"scale":2}"#;
@@ -29,7 +29,7 @@ fn optional(shape: Shape, limits: Limits) -> Field {
     Field { branches: vec![null, Branch { shape, limits }], is_union: true }
 }
 
-fn columns() -> Columns {
+fn columns() -> columns::Shape {
     let amount = || DataType::Decimal128(9, 2);
     let columns = [
         ("id", DataType::FixedSizeBinary(16), false),
@@ -45,10 +45,10 @@ fn columns() -> Columns {
     let mut words = vec![Vec::new(); columns.len()];
     words[4] = vec!["BUY".to_owned(), "SELL".to_owned()];
     let fields: Vec<Column> = columns.into_iter().map(|(name, kind, nullable)| Column::new(name, kind, nullable)).collect();
-    Columns::new(Schema::new(fields), words).expect("the columns are sound")
+    columns::Shape::new(Schema::new(fields), words)
 }
 
-fn reader(columns: Option<Columns>) -> Reader {
+fn reader(shape: Option<columns::Shape>) -> Reader {
     let avro = [
         named("id", r#"{"type":"fixed","name":"Id","size":16,"logicalType":"uuid"}"#, ""),
         named("symbol", r#""string""#, ""),
@@ -85,7 +85,7 @@ fn reader(columns: Option<Columns>) -> Reader {
             Version { id: 1, schema: schema(&older_avro), layout: older },
             Version { id: 2, schema: newest, layout: fields() },
         ],
-        columns,
+        shape,
     )
     .expect("the schemas are sound")
 }
