@@ -133,3 +133,34 @@ impl<'a> Column<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow_array::cast::AsArray;
+    use arrow_schema::Field;
+
+    fn sides() -> Shape {
+        let fields = [Field::new("side", DataType::Utf8, true), Field::new("count", DataType::Int64, false)];
+        Shape::new(Schema::new(fields.to_vec()), vec![vec!["BUY".to_owned(), "SELL".to_owned()], Vec::new()])
+    }
+
+    #[test]
+    fn an_enum_becomes_its_word_and_null_stays_null() {
+        let shape = sides();
+        let mut columns = shape.columns(0).unwrap();
+        assert_eq!(columns.append(&[Value::Enum(1), Value::Long(7)]), Some(()));
+        assert_eq!(columns.append(&[Value::Null, Value::Long(8)]), Some(()));
+        let batch = columns.finish().unwrap();
+        let words: Vec<Option<&str>> = batch.column(0).as_string::<i32>().iter().collect();
+        assert_eq!(words, [Some("SELL"), None]);
+    }
+
+    #[test]
+    fn a_value_of_another_type_or_an_unknown_word_or_a_short_row_is_refused() {
+        let shape = sides();
+        for row in [&[Value::Enum(0), Value::Int(7)][..], &[Value::Enum(2), Value::Long(7)], &[Value::Enum(0)]] {
+            assert_eq!(shape.columns(1).unwrap().append(row), None);
+        }
+    }
+}
