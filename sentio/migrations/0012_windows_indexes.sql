@@ -1,4 +1,4 @@
--- The index by account was as large as the primary key, and writing it a third of what a new window cost the database. Nearly
+-- The index by account was as large as the primary key, and writing it cost nearly as much. Nearly
 -- all windows are minutes of one strategy or symbol, and nobody pages through one account's: they are in the primary key only. Who
 -- does look for some finds where in the minutes of the account as a whole, which has one wherever it has any.
 drop index windows_by_account;
