@@ -43,11 +43,11 @@ this setting, which is its fastest. Quix Streams: at least once, RocksDB and cha
 when a window closes; its state is JSON, so that amounts are whole numbers of their last decimal place, exact as well.
 The limit is Polars' group-by in one piece over columns in memory, notional included, and both windows: no log, no
 decoding, nothing kept."""
-PROFILE = """The database has more than half: 0.29 windows an event are written, and two thirds of an upsert are the
-window's two indexes. Of the client's share, `consume` and columns are 3.1 µs, decoding 1.3, Polars, limits and COPY's
-encoding 1.1; announcing a window costs 12 to 19, client and database together. Kafka Streams keeps its windows in its
-own process and their changelog in the broker, whose share is apart; what serves them to a query is not in its
-figure."""
+PROFILE = """The database has half: 0.29 windows an event are written, most of them new and minutes, which are in one
+index ([decision 0017](decisions/0017-one-index-for-minutes.md)). Of the client's share, `consume` and columns are 3.1
+µs, decoding 1.0, Polars, limits and COPY's encoding 1.1; announcing a window costs 12 to 19, client and database
+together. Kafka Streams keeps its windows in its own process and their changelog in the broker, whose share is apart;
+what serves them to a query is not in its figure."""
 GOALS = [
     Goal("under 3 µs in all", at_most_us=3.0),
     Goal("4x below Kafka Streams (at least once)", times=1 / 4, than="kafka streams (at least once)"),

@@ -22,9 +22,8 @@ NAME = "codec"
 TITLE = "Codec: Avro to columns and back"
 NOTES = """In one process, batches of 5,000 trades; no broker, no database. `decode` is from Kafka values to an Arrow
 batch, `encode` the way back; the total is both."""
-PROFILE = """Decoding: half is arrow-avro, a third the check that walks every message before (text is looked at twice,
-once by each), the rest the list of messages and the enums, which become strings. Encoding: arrow-avro, and a bytes
-object for each message."""
+PROFILE = """Decoding: two thirds are one walk over every message, which checks it and puts its values into columns; the
+rest is memory for the columns and the list of messages. Encoding: arrow-avro, and a bytes object for each message."""
 GOALS = [
     Goal("decode under 0.3 µs", at_most_us=0.3, part="decode"),
     Goal("encode under 0.5 µs", at_most_us=0.5, part="encode"),

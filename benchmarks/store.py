@@ -39,11 +39,12 @@ of what they offer. COPY is the binary format, encoded before,
 20,000 rows a transaction; it reads no log. Debezium reads Avro with Apicurio's converter and registry, 5,000 rows a
 batch; its JVM's compiler threads are apart, since a process that runs for hours compiles no more; Quix Streams reads
 bare Avro and commits every 20,000 rows."""
-PROFILE = """Of the client's share: a quarter is `consume`, most of it one Python object for each message; a quarter
+PROFILE = """Of the client's share: a quarter is `consume`, most of it one Python object for each message; a fifth
 decoding; a quarter the transaction (COPY's encoding and sending a seventh of all, the marks against repeats,
-offsets); an eighth reading topic, partition, offset, value and time of each message into columns. librdkafka's thread
-comes to a tenth. The database does what COPY alone asks of it, and a seventh more for offsets, marks and a commit for
-each batch."""
+offsets); a fifth reading topic, partition, offset, value and time of each message into columns, and letting go of it.
+librdkafka's thread comes to a tenth. The database does what COPY alone asks of it, and a seventh more for offsets,
+marks and a commit for each batch. Why messages are still read one object at a time, which is what keeps the total from
+COPY's, is in [decision 0016](decisions/0016-columns-from-the-check.md)."""
 
 ROWS = 20_000
 

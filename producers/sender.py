@@ -88,19 +88,11 @@ class KafkaSender:
     """Sends on librdkafka and, where one is given, by way of a `Spool`."""
 
     def __init__(self, bootstrap: str, *, queue_records: int, spool: Spool | None, durable: bool) -> None:
-        self._config = kafka.client(bootstrap, name="sentio-publisher") | {
-            "enable.idempotence": True,
+        self._config = kafka.writer(bootstrap, name="sentio-publisher") | {
             # When the broker refuses a batch, nothing of the partition behind it may go on: it all comes back.
             "enable.gapless.guarantee": True,
-            "acks": "all",
-            "compression.type": "lz4",
-            "linger.ms": 5,
-            # Never give up on a record: an outage is waited out, in memory or in the spool.
-            "message.timeout.ms": 0,
             "queue.buffering.max.messages": queue_records,
             "queue.buffering.max.kbytes": 256 * 1024,
-            # One call into Python for every record would cost as much as sending it.
-            "delivery.report.only.error": True,
         }
         self._producer = Producer(self._config)
         self._queue_records = queue_records

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from producers import results, session, simulator
 from producers.fields import contents
+from schemas.columns import HEADER
 from schemas.events import Event
 from sentio.errors import NotPlayable
 
@@ -22,8 +23,6 @@ SIMULATED_DAY = date(2025, 10, 10)
 
 EVENTS_VERSION = 1
 """Raise when the same input gives other events than before, so that their sequences start anew."""
-
-GIVEN_BY_PUBLISHER = {"event_id", "producer", "sequence"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +73,7 @@ def dump(events: Iterable[Event], path: Path) -> int:
     with path.open("w", encoding="utf-8") as file:
         for count, event in enumerate(events, 1):  # noqa: B007  (the last one is returned)
             values = {each.name: getattr(event, each.name) for each in fields(event)}
-            line = {name: value for name, value in values.items() if name not in GIVEN_BY_PUBLISHER}
+            line = {name: value for name, value in values.items() if name not in HEADER}
             file.write(json.dumps({"type": type(event).__name__, **line}, default=_text) + "\n")
     return count
 

@@ -30,7 +30,9 @@ class Codec:
         )
         writers = [(each.id, json.dumps(each.schema), layout(each.schema, newest.schema)) for each in versions]
         fields = [_written_field(field) for field in newest.schema["fields"]]
-        self._native = sentio_native.Codec(newest.id, json.dumps(newest.schema), self._written, writers, fields)
+        self._native = sentio_native.Codec(
+            newest.id, json.dumps(newest.schema), self._columns, self._written, writers, fields
+        )
 
     def decode(self, messages: Sequence[bytes | None]) -> tuple[pa.RecordBatch, Sequence[int], list[tuple[int, str]]]:
         """Columns, the index of each of their rows, and (index, kind) of what is unusable.

@@ -1,6 +1,7 @@
 """Events as columns: the Arrow schema of each event, and typed events to and from a RecordBatch."""
 
 from collections.abc import Sequence
+from dataclasses import fields
 from functools import cache
 from operator import attrgetter
 from typing import Any
@@ -17,6 +18,10 @@ _PLAIN = {
     "double": pa.float64(),
     "boolean": pa.bool_(),
 }
+
+
+HEADER = tuple(field.name for field in fields(events.Event))
+"""Columns of every event that publishing fills in, in their order."""
 
 
 @cache

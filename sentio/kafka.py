@@ -64,6 +64,20 @@ def reader(bootstrap: str, *, name: str = "sentio-reader") -> dict[str, Any]:
     }
 
 
+def writer(bootstrap: str, *, name: str) -> dict[str, Any]:
+    """Settings of a producer of events, each once and in order, that is told only what fails."""
+    return client(bootstrap, name=name) | {
+        "enable.idempotence": True,
+        "acks": "all",
+        "compression.type": "lz4",
+        "linger.ms": 5,
+        # Never give up on a record: an outage is waited out.
+        "message.timeout.ms": 0,
+        # One call into Python for every record would cost as much as sending it.
+        "delivery.report.only.error": True,
+    }
+
+
 @dataclass(frozen=True, slots=True)
 class TopicState:
     """A topic as the cluster has it."""

@@ -122,12 +122,12 @@ def _serializer(topic: str, schema: dict[str, Any]) -> Callable[[dict[str, Any]]
 
 def _sentio(bootstrap: str, topic: str, rows: list[dict[str, Any]]) -> Publish:
     from producers.publisher import EventPublisher
+    from schemas.columns import HEADER
     from schemas.events import TradeExecuted
     from sentio.config import PublisherSettings
 
-    assigned = ("event_id", "producer", "sequence")
     events: Iterator[TradeExecuted] = cycle(
-        TradeExecuted(**{name: value for name, value in row.items() if name not in assigned}) for row in rows
+        TradeExecuted(**{name: value for name, value in row.items() if name not in HEADER}) for row in rows
     )
     prefix = topic.removesuffix(".trades.executed")
     publisher = EventPublisher(PublisherSettings(kafka=bootstrap, topic_prefix=prefix), name="bench")

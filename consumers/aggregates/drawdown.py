@@ -25,7 +25,7 @@ _OF_MINUTES = f"""
     from (
         select m.equity_close as close, max(m.equity_close) over (order by m.start_at) as peak
         from windows as m
-        where m.account = touched.account and m.strategy = %(all)s and m.symbol = %(all)s and m.kind = 'MINUTE'
+        where m.account = touched.account and m.strategy = '{ALL}' and m.symbol = '{ALL}' and m.kind = 'MINUTE'
             and m.equity_close is not null and m.start_at >= touched.start_at and m.start_at < {_NEXT}
     ) as closes
 """
@@ -35,7 +35,7 @@ _DAYS = f"""
     set max_drawdown = found.drawdown, close_high = found.highest, close_low = found.lowest
     from {_TOUCHED},
         lateral ({_OF_MINUTES}) as found
-    where w.account = touched.account and w.strategy = %(all)s and w.symbol = %(all)s
+    where w.account = touched.account and w.strategy = '{ALL}' and w.symbol = '{ALL}'
         and w.kind = touched.kind and w.start_at = touched.start_at
 """
 
@@ -53,11 +53,11 @@ _LONGER = f"""
                 select d.max_drawdown, d.close_low, max(d.close_high) over (
                     order by d.start_at rows between unbounded preceding and 1 preceding) as peak
                 from windows as d
-                where d.account = touched.account and d.strategy = %(all)s and d.symbol = %(all)s and d.kind = 'DAY'
+                where d.account = touched.account and d.strategy = '{ALL}' and d.symbol = '{ALL}' and d.kind = 'DAY'
                     and d.start_at >= touched.start_at and d.start_at < {_NEXT}
             ) as days
         ) as found
-    where w.account = touched.account and w.strategy = %(all)s and w.symbol = %(all)s
+    where w.account = touched.account and w.strategy = '{ALL}' and w.symbol = '{ALL}'
         and w.kind = touched.kind and w.start_at = touched.start_at
 """
 
@@ -68,4 +68,4 @@ def recompute(connection: Connection, partials: pl.DataFrame) -> None:
     for statement, touched in ((_DAYS, is_day), (_LONGER, pl.col("kind").is_in(("WEEK", "MONTH")))):
         rows = partials.filter(touched)
         values = {name: rows[name].to_list() for name in ("account", "kind", "start_at")}
-        connection.execute(statement, {"all": ALL, **values})
+        connection.execute(statement, values)

@@ -9,12 +9,11 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from uuid_utils import uuid7
 
 from schemas.codec import encode
-from schemas.columns import arrow_schema
+from schemas.columns import HEADER, arrow_schema
 from schemas.topics import topic_of_event
 from sentio import kafka, log
 
 EVENT = "AggregateUpdated"
-HEADER = ("event_id", "producer", "sequence")
 SCHEMA = pa.schema([field for field in arrow_schema(EVENT) if field.name not in HEADER])
 """Columns of a lot: those of the event without the ones that sending gives it."""
 
@@ -27,15 +26,8 @@ class Sender:
 
     def __init__(self, bootstrap: str, topic_prefix: str, *, name: str) -> None:
         self.producer = f"{name}@{UUID(bytes=uuid7().bytes)}"
-        self._config = kafka.client(bootstrap, name=f"sentio-{name}") | {
-            "enable.idempotence": True,
-            "acks": "all",
-            "compression.type": "lz4",
-            "linger.ms": 5,
-            # An outage is waited out; meanwhile the windows change on, and the next lot has their newest state.
-            "message.timeout.ms": 0,
-            "delivery.report.only.error": True,
-        }
+        # An outage is waited out; meanwhile the windows change on, and the next lot has their newest state.
+        self._config = kafka.writer(bootstrap, name=f"sentio-{name}")
         self._topic = topic_of_event(EVENT).full_name(topic_prefix)
         self._client = Producer(self._config)
         self._next = 0

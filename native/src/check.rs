@@ -12,12 +12,44 @@ pub enum Fault {
     OutOfRange,
 }
 
+/// A value of the writer's, within the limits that the reader has for it.
+#[derive(Debug, Clone, Copy)]
+pub enum Value<'a> {
+    Null,
+    Boolean(bool),
+    Int(i32),
+    Long(i64),
+    Float(f32),
+    Double(f64),
+    Bytes(&'a [u8]),
+    /// Unscaled; zero for one of a field that the reader does not have.
+    Decimal(i128),
+    Text(&'a str),
+    Fixed(&'a [u8]),
+    /// The symbol's number.
+    Enum(usize),
+}
+
 /// Check an Avro body against the writer's layout. A malformed body is that, whatever its values.
 pub fn body(fields: &[Field], bytes: &[u8]) -> Result<(), Fault> {
+    walk(fields, bytes, |_| ())
+}
+
+/// The same, and the values of a sound body into `row`, in the writer's order.
+pub fn row<'a>(fields: &[Field], bytes: &'a [u8], row: &mut Vec<Value<'a>>) -> Result<(), Fault> {
+    row.clear();
+    walk(fields, bytes, |value| row.push(value))
+}
+
+#[inline]
+fn walk<'a>(fields: &[Field], bytes: &'a [u8], mut take: impl FnMut(Value<'a>)) -> Result<(), Fault> {
     let mut cursor = Cursor { bytes };
     let mut accepted = true;
     for field in fields {
-        accepted &= cursor.field(field).ok_or(Fault::Malformed)?;
+        match cursor.field(field).ok_or(Fault::Malformed)? {
+            Some(value) => take(value),
+            None => accepted = false,
+        }
     }
     if !cursor.bytes.is_empty() {
         return Err(Fault::Trailing);
@@ -30,8 +62,9 @@ struct Cursor<'a> {
 }
 
 impl<'a> Cursor<'a> {
-    /// Whether the field's value is within its limits; None when it has no value of its shape.
-    fn field(&mut self, field: &Field) -> Option<bool> {
+    /// The field's value, or Some(None) for one beyond its limits; None when it has no value of its shape.
+    #[inline]
+    fn field(&mut self, field: &Field) -> Option<Option<Value<'a>>> {
         let branch = if field.is_union {
             field.branches.get(usize::try_from(self.long()?).ok()?)?
         } else {
@@ -40,36 +73,53 @@ impl<'a> Cursor<'a> {
         self.value(branch)
     }
 
-    fn value(&mut self, branch: &Branch) -> Option<bool> {
+    #[inline]
+    fn value(&mut self, branch: &Branch) -> Option<Option<Value<'a>>> {
         let limits = &branch.limits;
-        match branch.shape {
-            Shape::Null => Some(true),
-            Shape::Boolean => (self.take(1)?[0] <= 1).then_some(true),
+        let (value, accepted) = match branch.shape {
+            Shape::Null => (Value::Null, true),
+            Shape::Boolean => match self.take(1)?[0] {
+                byte @ 0..=1 => (Value::Boolean(byte == 1), true),
+                _ => return None,
+            },
             Shape::Int => {
                 let value = i32::try_from(self.long()?).ok()?;
-                Some(limits.whole(value.into()))
+                (Value::Int(value), limits.whole(value.into()))
             }
-            Shape::Long => Some(limits.whole(self.long()?.into())),
+            Shape::Long => {
+                let value = self.long()?;
+                (Value::Long(value), limits.whole(value.into()))
+            }
             Shape::Float => {
                 let value = f32::from_le_bytes(self.take(4)?.try_into().ok()?);
-                Some(limits.real(value.into()))
+                (Value::Float(value), limits.real(value.into()))
             }
             Shape::Double => {
                 let value = f64::from_le_bytes(self.take(8)?.try_into().ok()?);
-                Some(limits.real(value))
+                (Value::Double(value), limits.real(value))
             }
-            Shape::Bytes => self.counted().map(|_| true),
-            Shape::Decimal => self.counted().map(|raw| limits.decimal(raw)),
+            Shape::Bytes => (Value::Bytes(self.counted()?), true),
+            Shape::Decimal => match (limits, self.counted()?) {
+                (Limits::Whole { .. }, raw) => match unscaled(raw) {
+                    Some(value) => (Value::Decimal(value), limits.whole(value)),
+                    None => (Value::Null, false),
+                },
+                _ => (Value::Decimal(0), true),
+            },
             Shape::String => {
                 let text = std::str::from_utf8(self.counted()?).ok()?;
-                Some(!matches!(limits, Limits::Text) || !text.as_bytes().contains(&0))
+                (Value::Text(text), !matches!(limits, Limits::Text) || !text.as_bytes().contains(&0))
             }
-            Shape::Fixed(size) => self.take(size).map(|_| true),
+            Shape::Fixed(size) => (Value::Fixed(self.take(size)?), true),
             Shape::Enum(symbols) => {
                 let index = self.long()?;
-                (0..symbols).contains(&index).then(|| limits.symbol(index))
+                if !(0..symbols).contains(&index) {
+                    return None;
+                }
+                (Value::Enum(usize::try_from(index).ok()?), limits.symbol(index))
             }
-        }
+        };
+        Some(accepted.then_some(value))
     }
 
     fn counted(&mut self) -> Option<&'a [u8]> {
@@ -114,11 +164,6 @@ impl Limits {
             Limits::Real { low, closed, high } => (value > *low || (*closed && value == *low)) && value <= *high,
             _ => true,
         }
-    }
-
-    fn decimal(&self, raw: &[u8]) -> bool {
-        let Limits::Whole { .. } = self else { return true };
-        unscaled(raw).is_some_and(|value| self.whole(value))
     }
 
     fn symbol(&self, index: i64) -> bool {

@@ -11,6 +11,7 @@ use arrow_avro::writer::{EncodedRows, Encoder, WriterBuilder};
 use arrow_schema::{ArrowError, Schema};
 
 use crate::check::{self, Fault};
+use crate::columns::Shape;
 use crate::layout::Field;
 
 /// Byte 0 and a 4-byte big-endian schema id.
@@ -66,34 +67,54 @@ pub struct Reader {
     schema: String,
     versions: Vec<Version>,
     decoder: Decoder,
+    shape: Option<Shape>,
+    /// Of each version, whether columns of that shape take its values as they are.
+    as_is: Vec<bool>,
 }
 
 impl Reader {
-    /// A reader of any of the `versions`, to the columns of `schema`.
-    pub fn new(schema: String, versions: Vec<Version>) -> Result<Self, Failure> {
+    /// A reader of any of the `versions`, to the columns of `schema`. With their `shape` what was written in that very
+    /// schema is not given to arrow-avro, which would walk it once more; the older versions need it to become the newest.
+    pub fn new(schema: String, versions: Vec<Version>, shape: Option<Shape>) -> Result<Self, Failure> {
         let decoder = decoder(&schema, &versions)?;
-        Ok(Reader { schema, versions, decoder })
+        let as_is = versions.iter().map(|version| shape.is_some() && version.schema == schema).collect();
+        Ok(Reader { schema, versions, decoder, shape, as_is })
     }
 
     pub fn decode(&mut self, messages: &[Option<&[u8]>]) -> Result<Decoded, Failure> {
-        let mut sound: Vec<Vec<usize>> = vec![Vec::new(); self.versions.len()];
-        let mut poison = Vec::new();
-        let mut size = 0_usize;
-        for (index, message) in messages.iter().enumerate() {
-            match self.version_of(*message) {
-                Ok(version) => {
-                    sound[version].push(index);
-                    size += message.map_or(0, <[u8]>::len);
-                }
-                Err(reason) => poison.push((index, reason)),
-            }
-        }
+        let size: usize = messages.iter().flatten().map(|message| message.len()).sum();
         if size > MOST_BYTES {
             return Err(Failure::TooLarge(size));
         }
+        let mut sound: Vec<Vec<usize>> = vec![Vec::new(); self.versions.len()];
+        let mut newest = Vec::new();
+        let mut poison = Vec::new();
+        let mut row = Vec::new();
+        let mut columns = self.shape.as_ref().map(|shape| shape.columns(messages.len())).transpose()?;
+        for (index, message) in messages.iter().enumerate() {
+            let checked = framed(&self.versions, *message).and_then(|(version, body)| {
+                check::row(&self.versions[version].layout, body, &mut row).map_err(Reason::Fault)?;
+                Ok(version)
+            });
+            match (checked, &mut columns) {
+                (Ok(version), Some(columns)) if self.as_is[version] => {
+                    if columns.append(&row).is_none() {
+                        return Err(Failure::Disagreement(format!("message {index}: not of the columns' types")));
+                    }
+                    newest.push(index);
+                }
+                (Ok(version), _) => sound[version].push(index),
+                (Err(reason), _) => poison.push((index, reason)),
+            }
+        }
         let mut parts = Vec::new();
+        if let Some(columns) = columns
+            && !newest.is_empty()
+        {
+            parts.push((columns.finish()?, newest));
+        }
         for rows in sound.into_iter().filter(|rows| !rows.is_empty()) {
-            match self.columns(messages, &rows) {
+            match self.resolved(messages, &rows) {
                 Ok(batch) => parts.push((batch, rows)),
                 Err(failure) => {
                     // Half a row may be in it.
@@ -105,19 +126,8 @@ impl Reader {
         Ok(Decoded { parts, poison })
     }
 
-    /// Place among the versions of a sound message's writer.
-    fn version_of(&self, message: Option<&[u8]>) -> Result<usize, Reason> {
-        let message = message.ok_or(Reason::NoValue)?;
-        let (frame, body) = message.split_first_chunk::<FRAME>().ok_or(Reason::Unframed)?;
-        let [0, id @ ..] = *frame else { return Err(Reason::Unframed) };
-        let id = u32::from_be_bytes(id);
-        let found = self.versions.iter().position(|version| version.id == id).ok_or(Reason::UnknownId)?;
-        check::body(&self.versions[found].layout, body).map_err(Reason::Fault)?;
-        Ok(found)
-    }
-
-    /// Columns of messages of one version.
-    fn columns(&mut self, messages: &[Option<&[u8]>], rows: &[usize]) -> Result<RecordBatch, Failure> {
+    /// Columns of sound messages of one version, by arrow-avro.
+    fn resolved(&mut self, messages: &[Option<&[u8]>], rows: &[usize]) -> Result<RecordBatch, Failure> {
         for &row in rows {
             let message = messages[row].unwrap_or_default();
             match self.decoder.decode(message) {
@@ -133,6 +143,16 @@ impl Reader {
             _ => Err(Failure::Disagreement(format!("not {} rows", rows.len()))),
         }
     }
+}
+
+/// Place among the versions of the message's writer, and its body.
+fn framed<'a>(versions: &[Version], message: Option<&'a [u8]>) -> Result<(usize, &'a [u8]), Reason> {
+    let message = message.ok_or(Reason::NoValue)?;
+    let (frame, body) = message.split_first_chunk::<FRAME>().ok_or(Reason::Unframed)?;
+    let [0, id @ ..] = *frame else { return Err(Reason::Unframed) };
+    let id = u32::from_be_bytes(id);
+    let found = versions.iter().position(|version| version.id == id).ok_or(Reason::UnknownId)?;
+    Ok((found, body))
 }
 
 fn decoder(schema: &str, versions: &[Version]) -> Result<Decoder, Failure> {

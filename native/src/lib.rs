@@ -1,12 +1,13 @@
 //! Confluent-framed Avro messages to Arrow columns and back, on Apache arrow-avro.
 //!
 //! `layout` says how a version lies in bytes, `check` whether a message is sound (so that arrow-avro, which keeps half
-//! a row when it fails, is only ever given sound ones), `codec` decodes and encodes, `events` writes messages from typed
-//! events, `python` is the module's face.
+//! a row when it fails, is only ever given sound ones), `columns` takes the newest version's values as the check finds
+//! them, `codec` decodes and encodes, `events` writes messages from typed events, `python` is the module's face.
 //! The rules are those of `schemas/codec_fastavro.py`; tests hold the two equal.
 
 pub mod check;
 pub mod codec;
+pub mod columns;
 #[cfg(feature = "python")]
 mod events;
 pub mod layout;

@@ -11,6 +11,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 
 use crate::codec::{Failure, Reader, Version, Writer};
+use crate::columns;
 use crate::events::{Events, PlainField as PlainEventField};
 use crate::layout::{Branch, Field, Limits, Shape};
 
@@ -83,25 +84,27 @@ type Parts<'py> = Vec<(Bound<'py, PyAny>, Vec<usize>)>;
 
 #[pymethods]
 impl Codec {
-    /// `versions`: (id, Avro JSON, layout) of each writer; `columns`: of what `encode` is given, enums as dictionaries;
-    /// `fields`: of what `write` is given.
+    /// `read`: the columns that `decode` makes; `written`: those that `encode` is given, enums as dictionaries; `versions`:
+    /// (id, Avro JSON, layout) of each writer; `fields`: of what `write` is given.
     #[new]
     fn new(
         py: Python<'_>,
         id: u32,
         schema: String,
-        columns: &Bound<'_, PyAny>,
+        read: &Bound<'_, PyAny>,
+        written: &Bound<'_, PyAny>,
         versions: Vec<(u32, String, Vec<PlainField>)>,
         fields: Vec<PlainEventField>,
     ) -> PyResult<Self> {
-        let columns = Schema::from_pyarrow_bound(columns)?;
-        let writer = Writer::new(&columns, &schema, id)?;
+        let words = fields.iter().map(|(_, _, _, _, words, _)| words.clone()).collect();
+        let shape = columns::Shape::new(Schema::from_pyarrow_bound(read)?, words);
+        let writer = Writer::new(&Schema::from_pyarrow_bound(written)?, &schema, id)?;
         let versions = versions
             .into_iter()
             .map(|(id, schema, plain)| Ok(Version { id, schema, layout: layout(plain)? }))
             .collect::<PyResult<_>>()?;
         let events = Events::new(py, id, fields)?;
-        Ok(Codec { reader: Mutex::new(Reader::new(schema, versions)?), writer: Mutex::new(writer), events })
+        Ok(Codec { reader: Mutex::new(Reader::new(schema, versions, Some(shape))?), writer: Mutex::new(writer), events })
     }
 
     /// (parts, poison): (columns, indexes of its rows) for each writer id met, and (index, reason).

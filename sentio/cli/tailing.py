@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.text import Text
 
 from schemas.codec import decode
-from schemas.columns import arrow_schema
+from schemas.columns import HEADER, arrow_schema
 from schemas.topics import Topic, topics
 from sentio import kafka
 from sentio.config import Settings, load
@@ -113,10 +113,9 @@ class Tail:
             return
         at = datetime.fromtimestamp(row.pop("at_ms") / 1000, UTC).strftime("%H:%M:%S.%f")[:-3]
         place = f"{row.pop('partition')}:{row.pop('offset')}"
-        hidden = {"event_id", "producer", "sequence"}
         line = Text.assemble((at, "cyan"), (f" {place:>8}", "dim"))
         for name, value in row.items():
-            if name not in hidden:
+            if name not in HEADER:
                 # One event is one line, whatever its text holds.
                 line.append(f"  {name} ", "dim").append(str(value).encode("unicode_escape").decode("ascii"))
         self._console.print(line, soft_wrap=True)

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from schemas import codec_fastavro
 from schemas.amounts import EXACT
 from schemas.codec import encode
-from schemas.columns import from_events, to_events
+from schemas.columns import HEADER, from_events, to_events
 from schemas.events import Event
 from schemas.layout import FRAME
 from schemas.registry import Schema, Version, avro_files, current, locked
@@ -188,7 +188,7 @@ def test_an_odd_value_is_written_as_columns_have_it_or_not_at_all(
     batch: tuple[str, pa.RecordBatch], place: int, odd: Any
 ) -> None:
     event, records = batch
-    names = [name for name in records.schema.names if name not in ("event_id", "producer", "sequence")]
+    names = [name for name in records.schema.names if name not in HEADER]
     events = [*to_events(records, event)]
     events[-1] = replace(events[-1], **{names[place % len(names)]: odd})
     sequences = list(range(len(events)))
