@@ -95,7 +95,10 @@ class Snapshots:
         query = sql.SQL(
             "(select {columns} from statistics where kind <> 'MINUTE' and ({everyone} or account = {account})"
             " order by start_at desc limit {most}) union all "
-            "(select {columns} from statistics where kind = 'MINUTE' and ({everyone} or account = {account})"
+            "(select {columns} from statistics where kind = 'MINUTE' and ({everyone} or account = {account}"
+            # The newest minutes of an account are found by those of it as a whole: the others have no index by account.
+            " and start_at in (select start_at from windows where kind = 'MINUTE' and account = {account}"
+            " and strategy = '*' and symbol = '*' order by start_at desc limit {half}))"
             " order by start_at desc limit {half}) order by start_at"
         ).format(
             columns=columns(names),
