@@ -3,12 +3,13 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 JARS   := .sentio/kafka-jars/.complete
+NODE   := clients/js/node_modules
 ARGS   ?=
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .PHONY: setup demo test chaos bench test-containers check format lock clean tools fuzz
 
-setup: $(VENV)/.installed $(VENV)/.native $(JARS)
+setup: $(VENV)/.installed $(VENV)/.native $(JARS) $(NODE)/.complete
 
 tools:
 	@command -v $(PYTHON) >/dev/null || { echo "missing: Python 3.11 or newer (set PYTHON=/path/to/python3)" >&2; exit 1; }
@@ -34,6 +35,16 @@ $(VENV)/.native: native/Cargo.toml native/pyproject.toml $(wildcard native/src/*
 	else \
 	  echo "building the native codec ..." >&2; \
 	  PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pip install --quiet --no-deps --no-build-isolation ./native >&2 && touch $@; \
+	fi
+
+# The client for JavaScript and what tests it, where npm is; without it those tests are left out.
+$(NODE)/.complete: clients/js/package-lock.json
+	@if ! command -v npm >/dev/null; then \
+	  echo "no npm (Node 20 or newer): the JavaScript client is neither built nor tested" >&2; \
+	else \
+	  echo "building the JavaScript client ..." >&2; \
+	  { cd clients/js && npm ci --silent && npm run --silent build && touch node_modules/.complete; } >&2 || \
+	  echo "npm failed: the JavaScript client is neither built nor tested" >&2; \
 	fi
 
 # Looks for bytes on which the native codec panics or its check and its decoder disagree; ARGS go to libFuzzer.
@@ -80,4 +91,4 @@ lock:
 	  --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' --output-file requirements.lock pyproject.toml requirements.build.in
 
 clean:
-	rm -rf $(VENV) .sentio
+	rm -rf $(VENV) .sentio $(NODE) clients/js/dist

@@ -1,4 +1,7 @@
-"""Writes the clients' typed events from schemas/avro: `python clients/generate.py`. A test fails when they drift."""
+"""Writes the events of the clients and of docs/asyncapi.yaml from schemas/avro: `python clients/generate.py`.
+
+A test fails when they drift.
+"""
 
 import json
 import textwrap
@@ -74,6 +77,40 @@ def typescript() -> str:
     )
 
 
+def json_schema() -> str:
+    """Text of docs/asyncapi-events.json."""
+    definitions = {name: _json_object(schema, schema["fields"]) for name, schema in avro_files().items()}
+    windows = avro_files()["AggregateUpdated"]
+    own = [field for field in windows["fields"] if field["name"] not in _HEADER_FIELDS]
+    definitions["Window"] = _json_object(windows, own)
+    whole = {"$comment": "Generated from schemas/avro by clients/generate.py; do not edit.", "definitions": definitions}
+    return json.dumps(whole, indent=1, ensure_ascii=False) + "\n"
+
+
+def _json_object(schema: dict[str, Any], fields: list[dict[str, Any]]) -> dict[str, Any]:
+    properties = {field["name"]: {"description": field["doc"], **_json_type(field["type"])} for field in fields}
+    return {
+        "description": schema["doc"],
+        "type": "object",
+        "required": [field["name"] for field in fields],
+        "properties": properties,
+    }
+
+
+def _json_type(kind: Any) -> dict[str, Any]:
+    if isinstance(kind, list):
+        return {"oneOf": [_json_type(kind[1]), {"type": "null"}]}
+    if isinstance(kind, str):
+        return {"type": {"long": "integer", "int": "integer", "double": "number"}.get(kind, kind)}
+    if kind["type"] == "enum":
+        return {"enum": kind["symbols"]}
+    return {
+        "decimal": {"type": "string", "pattern": r"^-?\d+(\.\d*[1-9])?$"},
+        "timestamp-micros": {"type": "string", "format": "date-time"},
+        "uuid": {"type": "string", "format": "uuid"},
+    }[kind["logicalType"]]
+
+
 def _channels() -> Mapping[str, str]:
     return {topic.channel: topic.event for topic in topics().values() if topic.channel}
 
@@ -133,3 +170,4 @@ def _type(kind: Any, plain: Mapping[str, str], logical: Mapping[str, str], choic
 if __name__ == "__main__":
     (HERE / "python/sentio_client/events.py").write_text(python())
     (HERE / "js/src/events.ts").write_text(typescript())
+    (HERE.parent / "docs/asyncapi-events.json").write_text(json_schema())
