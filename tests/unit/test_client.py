@@ -98,6 +98,7 @@ def kinds(items: list[Item]) -> list[str]:
 def test_events_are_those_of_the_schemas() -> None:
     assert (generate.HERE / "python/sentio_client/events.py").read_text() == generate.python()
     assert (generate.HERE / "js/src/events.ts").read_text() == generate.typescript()
+    assert (generate.HERE.parent / "docs/asyncapi-events.json").read_text() == generate.json_schema()
     assert sentio_client.CHANNELS.keys() == served().keys()
 
 
