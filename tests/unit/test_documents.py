@@ -100,6 +100,7 @@ def test_no_document_names_a_setting_that_does_not_exist() -> None:
     files = [
         path for folder in ("sentio", "deploy", "tests/chaos") for path in (ROOT / folder).rglob("*") if path.is_file()
     ]
+    files.append(ROOT / "tests/javascript.py")
     code = "".join(path.read_text() for path in files if path.suffix in {".py", ""})
 
     for document in DOCUMENTS:
