@@ -26,6 +26,7 @@ COPY producers /tmp/sentio/producers
 COPY consumers /tmp/sentio/consumers
 COPY gateway /tmp/sentio/gateway
 COPY sentio /tmp/sentio/sentio
+COPY clients/python/sentio_client /tmp/sentio/clients/python/sentio_client
 RUN pip install --no-deps --no-build-isolation /tmp/sentio && rm -r /tmp/sentio
 
 USER 10001

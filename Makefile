@@ -5,6 +5,7 @@ BIN    := $(VENV)/bin
 JARS   := .sentio/kafka-jars/.complete
 PUSHER := tests/pusher/node_modules/.complete .sentio/pysher/.complete
 SCHEMATHESIS := .sentio/schemathesis/.complete
+NODE   := clients/js/node_modules
 ARGS   ?=
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
@@ -36,6 +37,16 @@ $(VENV)/.native: native/Cargo.toml native/pyproject.toml $(wildcard native/src/*
 	else \
 	  echo "building the native codec ..." >&2; \
 	  PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pip install --quiet --no-deps --no-build-isolation ./native >&2 && touch $@; \
+	fi
+
+# The client for JavaScript and what tests it, where npm is; without it those tests are left out.
+$(NODE)/.complete: clients/js/package-lock.json $(wildcard clients/js/src/*.ts)
+	@if ! command -v npm >/dev/null; then \
+	  echo "no npm (Node 20 or newer): the JavaScript client is neither built nor tested" >&2; \
+	else \
+	  echo "building the JavaScript client ..." >&2; \
+	  { cd clients/js && npm ci --silent && npm run --silent build && touch node_modules/.complete; } >&2 || \
+	  echo "npm failed: the JavaScript client is neither built nor tested" >&2; \
 	fi
 
 # Looks for bytes on which the native codec panics or its check and its decoder disagree; ARGS go to libFuzzer.
@@ -70,7 +81,7 @@ $(SCHEMATHESIS): tests/schemathesis/requirements.txt | tools
 demo: setup
 	@$(BIN)/sentio demo $(ARGS)
 
-test: setup $(PUSHER) $(SCHEMATHESIS)
+test: setup $(PUSHER) $(SCHEMATHESIS) $(NODE)/.complete
 	$(BIN)/pytest $(ARGS)
 
 # The proof of exactly-once for longer than `make test` runs it: three storms of a million events, each of a fresh seed.
@@ -82,7 +93,7 @@ bench: setup
 	$(BIN)/python -m benchmarks $(if $(ONLY),--only $(ONLY)) $(ARGS)
 
 # The integration suite again, on Kafka and TimescaleDB in containers built here.
-test-containers: setup $(PUSHER) $(SCHEMATHESIS)
+test-containers: setup $(PUSHER) $(SCHEMATHESIS) $(NODE)/.complete
 	deploy/images/test $(BIN)/pytest tests/integration $(ARGS)
 
 check: setup
@@ -106,4 +117,4 @@ lock:
 	done
 
 clean:
-	rm -rf $(VENV) .sentio tests/pusher/node_modules
+	rm -rf $(VENV) .sentio tests/pusher/node_modules $(NODE) clients/js/dist

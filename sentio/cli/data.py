@@ -1,5 +1,6 @@
-"""`sentio tail`, `lag` and `skip`: looking at the log and at who has read how far."""
+"""`sentio tail`, `watch`, `lag` and `skip`: looking at the log, at what clients hear, and at who has read how far."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -23,6 +24,19 @@ def tail(
     if since is not None and offset is not None:
         raise SettingError("--from and --offset: give one of them")
     Tail(topic, since=since, offset=offset, where=where or [], limit=limit, as_json=as_json, follow=follow).run()
+
+
+def watch(
+    channels: Annotated[list[str], typer.Argument(help="Such as trades, signals.TQQQ or positions.paper-1.")],
+    url: Annotated[str | None, typer.Option(help="The gateway's; by default that of this shell's settings.")] = None,
+    token_file: Annotated[Path | None, typer.Option(help="File of a token; else SENTIO_TOKEN may be one.")] = None,
+    since: Annotated[str | None, typer.Option("--from", help="Begin this long ago: 30s, 10m, 1h, 2d.")] = None,
+    count: Annotated[int | None, typer.Option(min=1, help="End after this many items.")] = None,
+) -> None:
+    """Show what a client of the stream hears: tables on a terminal, else one JSON document a line."""
+    from sentio.cli.watching import Watch
+
+    Watch(channels, url=url, token_file=token_file, since=since, count=count).run()
 
 
 def lag(*, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:

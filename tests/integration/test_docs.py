@@ -1,6 +1,5 @@
 """What docs/new-consumer.md and README.md tell people to write works, word for word."""
 
-import json
 import os
 import re
 import subprocess
@@ -12,6 +11,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import psycopg
+import pytest
 from pydantic import SecretStr
 
 from producers.publisher import EventPublisher
@@ -21,6 +21,7 @@ from sentio.config import PublisherSettings
 from sentio.database import migrate
 from sentio.stack.processes import answers, free_port, until
 from sentio.testing.servers import Kafka
+from tests import javascript
 
 ROOT = Path(__file__).parents[2]
 PROGRAMS = Path(sys.executable).parent
@@ -28,9 +29,9 @@ DEADLINE_S = 60.0
 
 
 def code(document: str, name: str) -> str:
-    """The code block that begins with ``# name``."""
-    blocks: list[str] = re.findall(r"```python\n(.*?)```", (ROOT / document).read_text(), re.DOTALL)
-    [found] = [block for block in blocks if block.startswith(f"# {name}\n")]
+    """The code block that begins with ``# name``, or ``// name``."""
+    blocks: list[str] = re.findall(r"```(?:python|js)\n(.*?)```", (ROOT / document).read_text(), re.DOTALL)
+    [found] = [block for block in blocks if block.startswith((f"# {name}\n", f"// {name}\n"))]
     return found
 
 
@@ -186,11 +187,27 @@ def test_publishing_example_of_the_readme_puts_its_fill_on_the_log(kafka: Kafka,
     assert '"symbol": "TQQQ"' in shown.stdout
 
 
-def test_client_of_the_readme_hears_a_snapshot_and_what_comes(kafka: Kafka, database: str, tmp_path: Path) -> None:
+CLIENTS = [
+    ("README.md", "watch.py"),
+    ("clients/python/README.md", "follow.py"),
+    ("clients/js/README.md", "follow.mjs"),
+]
+
+
+@pytest.mark.parametrize(("document", "name"), CLIENTS, ids=lambda value: value)
+def test_client_of_the_document_hears_a_snapshot_and_what_comes(
+    kafka: Kafka, database: str, tmp_path: Path, document: str, name: str
+) -> None:
     port = free_port(None)
-    text = code("README.md", "watch.py")
+    text = code(document, name)
     assert "ws://127.0.0.1:8765" in text
-    (tmp_path / "watch.py").write_text(text.replace(":8765", f":{port}"))
+    (tmp_path / name).write_text(text.replace(":8765", f":{port}"))
+    if name.endswith(".mjs"):
+        javascript.needs("node")
+        javascript.build()
+        (tmp_path / "node_modules").mkdir()
+        (tmp_path / "node_modules/sentio-client").symlink_to(javascript.FOLDER)
+        (tmp_path / "node_modules/ws").symlink_to(javascript.FOLDER / "node_modules/ws")
     topics.apply(settings(kafka), topics.plan(settings(kafka)))
     migrate(SecretStr(database))
     given = environment(kafka, SENTIO_DATABASE=database, SENTIO_STREAM_PORT=str(port))
@@ -200,15 +217,15 @@ def test_client_of_the_readme_hears_a_snapshot_and_what_comes(kafka: Kafka, data
 
     with running(tmp_path, "stream", given) as gateway, (tmp_path / "heard").open("wb") as out:
         wait(tmp_path, gateway, lambda: answers(port))
-        client = subprocess.Popen([sys.executable, "watch.py"], cwd=tmp_path, stdout=out)
+        program = "node" if name.endswith(".mjs") else sys.executable
+        client = subprocess.Popen([program, name], cwd=tmp_path, stdout=out)
         try:
-            wait(tmp_path, gateway, lambda: heard() == ["snapshot []"])
+            wait(tmp_path, gateway, lambda: heard() == ["0 fills so far"])
             publish(kafka, fill("SPY", 1), fill("TQQQ", 2))
             wait(tmp_path, gateway, lambda: len(heard()) == 2)
         finally:
             client.kill()
             client.wait()
 
-    kind, _, data = heard()[1].partition(" ")
-    assert kind == "update"
-    assert (json.loads(data)["symbol"], json.loads(data)["quantity"]) == ("TQQQ", "2")
+    assert re.search(r"\b2\b.*\b101\.25\b", heard()[1])
+    assert "SPY" not in heard()[1]

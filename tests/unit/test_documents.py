@@ -1,6 +1,7 @@
 """What the documents list is what there is: settings, dependencies, decisions, commands, files."""
 
 import importlib.metadata
+import json
 import re
 import tomllib
 from collections.abc import Iterator
@@ -16,7 +17,9 @@ from sentio import config
 from sentio.cli.main import app
 
 ROOT = Path(__file__).parents[2]
-DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
+DOCUMENTS = sorted(
+    [ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "clients").glob("*/README.md")]
+)
 KINDS = (
     config.Settings,
     config.DatabaseSettings,
@@ -59,6 +62,13 @@ def native_dependencies() -> list[str]:
     return [*crates, "maturin"]
 
 
+def javascript_dependencies() -> dict[str, str]:
+    """What the JavaScript client is built and tested with, and its licence."""
+    packages = json.loads((ROOT / "clients/js/package-lock.json").read_text())["packages"]
+    assert "dependencies" not in packages[""], "the client has no dependencies"
+    return {name: packages[f"node_modules/{name}"]["license"] for name in packages[""]["devDependencies"]}
+
+
 def commands(group: Any, words: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
     below = getattr(group, "commands", None)
     if below is None:
@@ -90,6 +100,7 @@ def test_no_document_names_a_setting_that_does_not_exist() -> None:
     files = [
         path for folder in ("sentio", "deploy", "tests/chaos") for path in (ROOT / folder).rglob("*") if path.is_file()
     ]
+    files.append(ROOT / "tests/javascript.py")
     code = "".join(path.read_text() for path in files if path.suffix in {".py", ""})
 
     for document in DOCUMENTS:
@@ -101,7 +112,9 @@ def test_no_document_names_a_setting_that_does_not_exist() -> None:
 def test_every_direct_dependency_has_a_line_with_purpose_licence_and_reason() -> None:
     listed = rows((ROOT / "docs/dependencies.md").read_text())
 
-    assert sorted(listed) == sorted([*direct_dependencies(), *native_dependencies()])
+    javascript = javascript_dependencies()
+    assert sorted(listed) == sorted([*direct_dependencies(), *native_dependencies(), *javascript])
+    assert {name: listed[name][1] for name in javascript} == javascript
     assert all(len(cells) == 3 and all(cells) for cells in listed.values())
 
 
