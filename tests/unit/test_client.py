@@ -35,7 +35,7 @@ AT = datetime(2025, 10, 10, 13, 30, 0, 1, tzinfo=UTC)
 DECIMALS = {"price": "101.2500000001", "quantity": "12.5"}
 
 
-def body_of(event: Event, at_ms: int) -> str:
+def body_of(event: events.Event, at_ms: int) -> str:
     """What an update says of it, published then."""
     [document] = documents(from_events([event]))
     return f'"at":"{milliseconds_text(at_ms)}","data":{document}'
