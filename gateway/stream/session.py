@@ -61,8 +61,10 @@ class Session:
     def said(self, text: str | bytes) -> None:
         """Follow a request, or say why not; too many in a row that cannot be followed end the connection."""
         try:
-            self._check_pace()
-            self._follow(protocol.parse_request(text))
+            wait_s = self._pace.wait_s()
+            request = protocol.parse_request(text)
+            self._check_pace(request, wait_s)
+            self._follow(request)
         except Refused as refusal:
             self._bad += 1
             self._connection.offer(protocol.error(refusal.request_id, refusal.code, str(refusal), **refusal.more))
@@ -100,9 +102,9 @@ class Session:
         """Ours are those of the gateway."""
         return code, reason
 
-    def _check_pace(self) -> None:
-        if wait_s := self._pace.wait_s():
-            raise Refused("too_many_requests", self._pace.text, retry_s=round(wait_s, 3))
+    def _check_pace(self, request: Request, wait_s: float) -> None:
+        if wait_s:
+            raise Refused("too_many_requests", self._pace.text, request.id, retry_s=round(wait_s, 3))
 
     def _follow(self, request: Request) -> None:
         match request.op:

@@ -123,7 +123,7 @@ async def test_too_many_requests_are_not_followed_and_end_the_connection() -> No
             for _ in range(5):
                 await phone.next("pong")
             error = await phone.next("error")
-            assert (error["code"], error["id"]) == ("too_many_requests", None)
+            assert (error["code"], error["id"]) == ("too_many_requests", 5)
             assert 0 < error["retry_s"] <= 2
             for number in range(9):
                 await phone.say(id=number, op="ping")
