@@ -3,7 +3,7 @@
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,7 +13,6 @@ from websockets.exceptions import WebSocketException
 from gateway.stream import session
 from gateway.stream.descriptors import PythonDescriptors
 from sentio.stack.processes import free_port
-from sentio.testing.servers import Kafka
 from sentio_client import (
     BadFrame,
     Closed,
@@ -28,7 +27,7 @@ from sentio_client import (
     TradeExecuted,
     Update,
 )
-from tests.gateways import DEADLINE_S, Platform, gateway, ids, make_platform, trade, trades
+from tests.gateways import DEADLINE_S, Platform, gateway, ids, trade, trades
 from tests.scripted import Answer, Guest, scripted
 from tests.stages import stage
 from tests.tokens import edwards, keys_file
@@ -37,18 +36,6 @@ pytestmark = pytest.mark.anyio
 
 SIGNER = edwards("now")
 MOST_UNREAD = 5_000  # of 16 KB each; what sockets hold on both sides is less
-
-
-@pytest.fixture
-def anyio_backend() -> tuple[str, dict[str, bool]]:
-    return "asyncio", {"use_uvloop": True}
-
-
-@pytest.fixture
-def platform(kafka: Kafka, database: str) -> Iterator[Platform]:
-    with make_platform(kafka.bootstrap, kafka.prefix, database) as made:
-        made.make_topics()
-        yield made
 
 
 async def take(stream: Stream, count: int) -> list[Item]:

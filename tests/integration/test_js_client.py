@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,8 +9,7 @@ import pytest
 from gateway.stream import session
 from gateway.stream.descriptors import PythonDescriptors
 from sentio.stack.processes import free_port
-from sentio.testing.servers import Kafka
-from tests.gateways import Platform, gateway, ids, make_platform, trade, trades
+from tests.gateways import Platform, gateway, ids, trade, trades
 from tests.javascript import FOLDER, Place, build, following, needs
 from tests.scripted import Guest, scripted
 from tests.stages import stage
@@ -20,11 +18,6 @@ from tests.tokens import edwards, keys_file
 pytestmark = pytest.mark.anyio
 
 SIGNER = edwards("now")
-
-
-@pytest.fixture
-def anyio_backend() -> tuple[str, dict[str, bool]]:
-    return "asyncio", {"use_uvloop": True}
 
 
 @pytest.fixture(scope="module")
@@ -38,13 +31,6 @@ def place(request: pytest.FixtureRequest, built: None) -> Place:
     needs(request.param)
     found: Place = request.param
     return found
-
-
-@pytest.fixture
-def platform(kafka: Kafka, database: str) -> Iterator[Platform]:
-    with make_platform(kafka.bootstrap, kafka.prefix, database) as made:
-        made.make_topics()
-        yield made
 
 
 async def test_units(built: None) -> None:

@@ -17,11 +17,6 @@ pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("library", get_args(Lib
 
 
 @pytest.fixture
-def anyio_backend() -> tuple[str, dict[str, bool]]:
-    return "asyncio", {"use_uvloop": True}
-
-
-@pytest.fixture
 def platform(kafka: Kafka, database: str) -> Iterator[Platform]:
     with make_platform(kafka.bootstrap, kafka.prefix, database) as made:
         made.settings = made.settings.model_copy(update={"pusher_key": KEY, "pusher_secret": SecretStr(SECRET)})

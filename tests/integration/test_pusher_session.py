@@ -28,11 +28,6 @@ APP: dict[str, Any] = {"pusher_key": KEY, "pusher_secret": SecretStr(SECRET)}
 PATH = f"/app/{KEY}?protocol=7&client=test"
 
 
-@pytest.fixture
-def anyio_backend() -> tuple[str, dict[str, bool]]:
-    return "asyncio", {"use_uvloop": True}
-
-
 @dataclass
 class Caller:
     socket: ClientConnection

@@ -3,7 +3,6 @@
 import asyncio
 import random
 import time
-from collections.abc import Iterator
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -16,22 +15,9 @@ from confluent_kafka.admin import AdminClient
 from gateway.stream import connection
 from gateway.stream.cursor import Cursor, decode, encode, epoch_of
 from schemas.events import EngineHeartbeat, PositionUpdated, SignalGenerated
-from sentio.testing.servers import Kafka
-from tests.gateways import START, Platform, Published, gateway, heard_ids, ids, make_platform, trade, trades
+from tests.gateways import START, Platform, Published, gateway, heard_ids, ids, trade, trades
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def anyio_backend() -> tuple[str, dict[str, bool]]:
-    return "asyncio", {"use_uvloop": True}
-
-
-@pytest.fixture
-def platform(kafka: Kafka, database: str) -> Iterator[Platform]:
-    with make_platform(kafka.bootstrap, kafka.prefix, database) as made:
-        made.make_topics()
-        yield made
 
 
 def partition_order(frames: list[dict[str, Any]]) -> bool:

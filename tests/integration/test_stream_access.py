@@ -20,11 +20,6 @@ SIGNER = edwards("now")
 
 
 @pytest.fixture
-def anyio_backend() -> tuple[str, dict[str, bool]]:
-    return "asyncio", {"use_uvloop": True}
-
-
-@pytest.fixture
 def settings(tmp_path: Path) -> dict[str, Any]:
     return {"auth_keys": keys_file(tmp_path, SIGNER), "auth_anonymous": "signals"}
 

@@ -23,11 +23,6 @@ pytestmark = pytest.mark.anyio
 SIGNER = edwards("now")
 
 
-@pytest.fixture
-def anyio_backend() -> tuple[str, dict[str, bool]]:
-    return "asyncio", {"use_uvloop": True}
-
-
 async def turned_away(running: Stage, **options: Any) -> Response:
     with pytest.raises(InvalidStatus) as refusal:
         async with running.phone(**options):

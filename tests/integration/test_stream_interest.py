@@ -1,7 +1,7 @@
 """A gateway reads the topics that somebody listens to, and no others."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
@@ -13,25 +13,12 @@ from schemas.events import EngineHeartbeat
 from schemas.topics import topic_of_event
 from sentio.batch import Batch
 from sentio.config import StreamSettings
-from sentio.testing.servers import Kafka
-from tests.gateways import DEADLINE_S, START, Platform, gateway, heard_ids, ids, make_platform, trades
+from tests.gateways import DEADLINE_S, START, Platform, gateway, heard_ids, ids, trades
 
 pytestmark = pytest.mark.anyio
 
 TRADES = topic_of_event("TradeExecuted")
 ENGINE = topic_of_event("EngineHeartbeat")
-
-
-@pytest.fixture
-def anyio_backend() -> tuple[str, dict[str, bool]]:
-    return "asyncio", {"use_uvloop": True}
-
-
-@pytest.fixture
-def platform(kafka: Kafka, database: str) -> Iterator[Platform]:
-    with make_platform(kafka.bootstrap, kafka.prefix, database) as made:
-        made.make_topics()
-        yield made
 
 
 @asynccontextmanager

@@ -26,11 +26,6 @@ WHOLE_S = 240.0
 RING = {"stream_workers": 2, "stream_ring": 150, "stream_heartbeat_s": 1}
 
 
-@pytest.fixture
-def anyio_backend() -> tuple[str, dict[str, bool]]:
-    return "asyncio", {"use_uvloop": True}
-
-
 @dataclass
 class Engine:
     """Publishes all the while, whatever becomes of the broker."""

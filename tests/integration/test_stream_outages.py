@@ -22,11 +22,6 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-def anyio_backend() -> tuple[str, dict[str, bool]]:
-    return "asyncio", {"use_uvloop": True}
-
-
-@pytest.fixture
 def platform(kafka: Kafka, database: str) -> Iterator[Platform]:
     """Without topics as yet."""
     with make_platform(kafka.bootstrap, kafka.prefix, database) as made:

@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,24 +13,11 @@ from gateway.stream import stretches
 from gateway.stream.cursor import Cursor, encode, epoch_of
 from schemas.events import Event
 from sentio import kafka as kafka_access
-from sentio.testing.servers import Kafka
-from tests.gateways import Platform, gateway, heard_ids, ids, make_platform, trade, trades
+from tests.gateways import Platform, gateway, heard_ids, ids, trade, trades
 
 pytestmark = pytest.mark.anyio
 
 SMALL_RING = {"stream_ring": 100}
-
-
-@pytest.fixture
-def anyio_backend() -> tuple[str, dict[str, bool]]:
-    return "asyncio", {"use_uvloop": True}
-
-
-@pytest.fixture
-def platform(kafka: Kafka, database: str) -> Iterator[Platform]:
-    with make_platform(kafka.bootstrap, kafka.prefix, database) as made:
-        made.make_topics()
-        yield made
 
 
 def oldest_cursor(platform: Platform) -> str:

@@ -22,11 +22,6 @@ SENTIO = Path(sys.executable).with_name("sentio")
 START_S = 60.0  # Python's imports, on a busy machine
 
 
-@pytest.fixture
-def anyio_backend() -> tuple[str, dict[str, bool]]:
-    return "asyncio", {"use_uvloop": True}
-
-
 async def watch(*arguments: str, **options: Any) -> asyncio.subprocess.Process:
     pipes = {"stdout": asyncio.subprocess.PIPE, "stderr": asyncio.subprocess.PIPE}
     return await asyncio.create_subprocess_exec(SENTIO, "watch", *arguments, **{**pipes, **options})
