@@ -311,30 +311,6 @@ async def test_request_in_parts_is_one_request(begin: Begin) -> None:
         assert (await phone.next("pong"))["id"] == "é"
 
 
-@pytest.mark.parametrize(
-    ("frame", "code"),
-    [
-        (b"\x81\x82\0\0\0\0\xff\xff", 1007),
-        (b"\x81\x05hello", 1002),  # not masked
-        (b"\x80\x80\0\0\0\0", 1002),  # a continuation of nothing
-        (b"\xc1\x81\0\0\0\0x", 1002),  # compressed, which was not agreed
-        (b"\x81\xff\0\0\0\0\0\x20\0\0\0\0\0\0", 1009),
-    ],
-)
-async def test_what_is_no_websocket_is_closed_with_the_code_for_it(begin: Begin, frame: bytes, code: int) -> None:
-    async with begin() as on:
-        client = await on.raw()
-        loop = asyncio.get_running_loop()
-        await loop.sock_sendall(client, frame)
-        heard = b""
-        async with asyncio.timeout(20):
-            while part := await loop.sock_recv(client, 4_096):
-                heard += part
-        assert b"\x88" in heard
-        assert heard.rpartition(b"\x88")[2][1:3] == code.to_bytes(2, "big")
-        client.close()
-
-
 async def test_nonsense_right_behind_the_handshake_is_the_end(begin: Begin) -> None:
     async with begin() as on:
         reader, writer = await asyncio.open_connection("127.0.0.1", on.port)
