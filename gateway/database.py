@@ -1,7 +1,7 @@
 """Read-only connections to the database for what clients ask: pooled, bounded in number and in time."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -44,6 +44,12 @@ def pool(database: SecretStr, *, name: str, size: int) -> Pool:
         name=name,
         open=True,
     )
+
+
+def value(connection: Connection[DictRow], query: str, values: Sequence[Any]) -> Any:
+    """Column ``value`` of a query's first row; None where there is no row."""
+    row = connection.execute(query, values).fetchone()
+    return row["value"] if row else None
 
 
 @contextmanager

@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime, timedelta
-from typing import Any, Literal
+from typing import Literal
 
 from psycopg import Connection
 from psycopg.rows import DictRow
 
+from gateway.database import value
 from gateway.rest.days import start_of
 
 Span = Literal["1D", "5D", "1M", "3M"]
@@ -76,11 +77,11 @@ def quotes(connection: Connection[DictRow], symbols: Sequence[str]) -> Mapping[s
 
 def bars(connection: Connection[DictRow], symbol: str, span: Span) -> tuple[int | None, list[DictRow]]:
     """Minutes a bar, and the bars up to the newest, at most `MOST_POINTS`; the finest step that gives no more."""
-    newest = _one(connection, "select max(minute_at) as value from bars where symbol = %s", [symbol])
+    newest = value(connection, "select max(minute_at) as value from bars where symbol = %s", [symbol])
     if newest is None:
         return None, []
     since = start_of(_first_day(connection, symbol, newest, span))
-    step = _one(connection, _STEP, [symbol, since, list(STEPS_MIN), MOST_POINTS])
+    step = value(connection, _STEP, [symbol, since, list(STEPS_MIN), MOST_POINTS])
     return step, connection.execute(_ROLLED, [symbol, since, step]).fetchall()
 
 
@@ -89,10 +90,5 @@ def _first_day(connection: Connection[DictRow], symbol: str, newest: datetime, s
     found = connection.execute(_DAYS, [symbol, newest - _FIVE_TRADING_DAYS, days]).fetchall()
     first: date = found[-1]["day"]
     if span in _MONTHS:
-        first = _one(connection, "select (%s::date - %s::interval)::date + 1 as value", [first, _MONTHS[span]])
+        first = value(connection, "select (%s::date - %s::interval)::date + 1 as value", [first, _MONTHS[span]])
     return first
-
-
-def _one(connection: Connection[DictRow], query: str, values: Sequence[Any]) -> Any:
-    row = connection.execute(query, values).fetchone()
-    return row["value"] if row else None

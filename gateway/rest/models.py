@@ -143,11 +143,11 @@ class RoundTrip(BaseModel):
     symbol: str
     direction: Literal["LONG", "SHORT"]
     quantity: Amount
-    entry_price: Amount | None
+    entry_price: Amount | None = Field(description="Average of what was closed, per share.")
     exit_price: Amount
     fees: Amount | None = Field(description="Of the exit and, by share, of its entries; already inside realized_pnl.")
     realized_pnl: Amount
-    opened_at: Instant | None
+    opened_at: Instant | None = Field(description="When the oldest share of it was bought, or sold short.")
     closed_at: Instant
 
 

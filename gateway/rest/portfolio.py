@@ -1,13 +1,13 @@
 """An account at a glance: what it is worth, what it holds, what it closed."""
 
 from decimal import Decimal
-from typing import Any
 
 from psycopg import Connection
 from psycopg.rows import DictRow, class_row
 
+from gateway.database import value
 from gateway.newest import newest_of_each
-from gateway.rest.models import Portfolio, Position, RoundTrip
+from gateway.rest.models import Portfolio, Position
 from gateway.rest.roundtrips import Fill, round_trips
 from schemas.amounts import EXACT, price, product
 from schemas.topics import topic_of_event
@@ -31,7 +31,7 @@ _FILLS = (
 
 def portfolio(connection: Connection[DictRow], account: str | None, *, trips: int) -> Portfolio | None:
     """Of ``account``, or of the one that reported last; None when there is none. ``trips``: most round trips."""
-    account = account or _one(connection, _NEWEST_ACCOUNT, [])
+    account = account or value(connection, _NEWEST_ACCOUNT, [])
     found = newest_of_each(connection, topic_of_event("PerformanceMinute"), account) if account else []
     if not found:
         return None
@@ -43,7 +43,7 @@ def portfolio(connection: Connection[DictRow], account: str | None, *, trips: in
         fills = cursor.execute(_FILLS, [account, LOOKED_AT]).fetchall()
     closed = round_trips(fills)[::-1][:trips]
     held = sum((product(one.quantity, one.mark) for one in positions), Decimal(0))
-    first = _one(connection, _FIRST_EQUITY, [account])
+    first = value(connection, _FIRST_EQUITY, [account])
     return Portfolio(
         account=now["account"],
         equity=now["equity"],
@@ -54,10 +54,5 @@ def portfolio(connection: Connection[DictRow], account: str | None, *, trips: in
         unrealized_pnl=now["unrealized_pnl"],
         minute_at=now["minute_at"],
         positions=sorted(positions, key=lambda one: one.symbol),
-        round_trips=[RoundTrip.model_validate(one, from_attributes=True) for one in closed],
+        round_trips=closed,
     )
-
-
-def _one(connection: Connection[DictRow], query: str, values: list[Any]) -> Any:
-    row = connection.execute(query, values).fetchone()
-    return row["value"] if row else None

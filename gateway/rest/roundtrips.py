@@ -7,6 +7,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Literal
 
+from gateway.rest.models import RoundTrip
 from schemas.amounts import EXACT, money, price, product
 
 
@@ -23,30 +24,6 @@ class Fill:
     realized_pnl: Decimal | None
     fees: Decimal
     executed_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class RoundTrip:
-    """What one fill closed; None is what follows from entries before the fills that were looked at."""
-
-    strategy: str
-    symbol: str
-    direction: Literal["LONG", "SHORT"]
-    quantity: Decimal
-    entry_price: Decimal | None
-    """Average of what was closed, per share."""
-
-    exit_price: Decimal
-    fees: Decimal | None
-    """Of the exit and, share by share, of its entries."""
-
-    realized_pnl: Decimal
-    """After all costs, as the engine reported it."""
-
-    opened_at: datetime | None
-    """When the oldest share of it was bought or sold short."""
-
-    closed_at: datetime
 
 
 @dataclass(slots=True)
@@ -95,14 +72,14 @@ def _close(fill: Fill, lots: deque[_Lot]) -> RoundTrip | None:
         return None
     whole = not left
     return RoundTrip(
-        fill.strategy,
-        fill.symbol,
-        "LONG" if fill.side == "SELL" else "SHORT",
-        fill.quantity,
-        price(EXACT.divide(cost, fill.quantity)) if whole else None,
-        fill.price,
-        fees if whole else None,
-        fill.realized_pnl,
-        opened_at if whole else None,
-        fill.executed_at,
+        strategy=fill.strategy,
+        symbol=fill.symbol,
+        direction="LONG" if fill.side == "SELL" else "SHORT",
+        quantity=fill.quantity,
+        entry_price=price(EXACT.divide(cost, fill.quantity)) if whole else None,
+        exit_price=fill.price,
+        fees=fees if whole else None,
+        realized_pnl=fill.realized_pnl,
+        opened_at=opened_at if whole else None,
+        closed_at=fill.executed_at,
     )

@@ -47,7 +47,7 @@ def test_a_token_of_each_kind_of_key_is_taken(tmp_path: Path, signer: Signer) ->
         ([""], "trades", False),
     ],
 )
-def test_patterns_grant_channels(tmp_path: Path, patterns: list[str], channel: str, reads: bool) -> None:  # noqa: FBT001
+def test_patterns_grant_channels(tmp_path: Path, patterns: list[str], channel: str, reads: bool) -> None:  # noqa: FBT001 - a case of the table
     found = accessed(tmp_path)
     assert found.grant(SIGNERS[0].token(*patterns)).reads(channel) is reads
     assert found.grant(SIGNERS[0].token(*patterns, owner=True)).reads("engine.e1") is (

@@ -6,7 +6,8 @@ from decimal import Decimal
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.rest.roundtrips import Fill, RoundTrip, round_trips
+from gateway.rest.models import RoundTrip
+from gateway.rest.roundtrips import Fill, round_trips
 
 OPENING = datetime(2025, 10, 10, 13, 30, tzinfo=UTC)
 
@@ -15,7 +16,7 @@ def fill(minute: int, action: str, quantity: str, price: str, *, fees: str = "0"
     side = "BUY" if action == "ENTRY" else "SELL"
     realized = None if pnl is None else Decimal(pnl)
     at = OPENING + timedelta(minutes=minute)
-    return Fill("s", "TQQQ", action, side, Decimal(quantity), Decimal(price), realized, Decimal(fees), at)  # type: ignore[arg-type]
+    return Fill("s", "TQQQ", action, side, Decimal(quantity), Decimal(price), realized, Decimal(fees), at)  # type: ignore[arg-type] # one of each Literal
 
 
 def test_a_trip_has_the_average_and_the_fees_of_what_it_closes() -> None:
@@ -27,9 +28,17 @@ def test_a_trip_has_the_average_and_the_fees_of_what_it_closes() -> None:
     ]
     first, second = round_trips(fills)
     assert first == RoundTrip(
-        "s", "TQQQ", "LONG", Decimal(120), Decimal("10.5"), Decimal(12), Decimal("1.4"), Decimal("159.1"), OPENING,
-        OPENING + timedelta(minutes=2),
-    )  # fmt: skip
+        strategy="s",
+        symbol="TQQQ",
+        direction="LONG",
+        quantity=Decimal(120),
+        entry_price=Decimal("10.5"),
+        exit_price=Decimal(12),
+        fees=Decimal("1.4"),
+        realized_pnl=Decimal("159.1"),
+        opened_at=OPENING,
+        closed_at=OPENING + timedelta(minutes=2),
+    )
     assert (second.entry_price, second.fees) == (Decimal(13), Decimal("0.4"))
     assert second.opened_at == OPENING + timedelta(minutes=1)
 
