@@ -8,11 +8,13 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+import psycopg
 import pytest
 from confluent_kafka.admin import AdminClient
 from pydantic import SecretStr
 from websockets.asyncio.client import connect
 
+from gateway import database as database_of_gateway
 from gateway.stream import feed
 from sentio.stack.kafka import KafkaServer
 from sentio.testing.servers import Kafka, fresh_prefix
@@ -130,6 +132,27 @@ async def test_database_that_is_gone_costs_snapshots_only(platform: Platform) ->
         assert (await running.get("/readyz")).startswith("503 Service Unavailable database:")
         assert (await running.get("/livez")) == "200 OK ok"
     assert len(first) == 3
+
+
+async def test_query_that_takes_too_long_costs_its_own_clients_only(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database_of_gateway, "STATEMENT_TIMEOUT_MS", 500)
+    platform.make_topics()
+    async with gateway(platform.settings) as running, running.phone() as live, running.phone() as waiting:
+        await live.subscribe("trades")
+        await live.next("snapshot")
+        with psycopg.connect(platform.settings.database.get_secret_value()) as blocking:
+            blocking.execute("lock table signals in access exclusive mode")
+            await waiting.subscribe("signals")
+            await waiting.next("ack")
+            published = await asyncio.to_thread(platform.publish, trades(5))
+            assert sorted(heard_ids(await live.updates(5))) == sorted(ids(published))
+            await live.nothing_more()
+            error = await waiting.next("error")
+            assert (error["code"], error["channel"]) == ("unavailable", "signals")
+        await waiting.subscribe("signals")
+        await waiting.next("snapshot")
 
 
 async def test_nothing_is_lost_over_an_outage_of_the_broker(own_kafka: KafkaServer, database: str) -> None:
