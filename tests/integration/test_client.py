@@ -4,13 +4,14 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from websockets.exceptions import WebSocketException
 
-from gateway.stream import session
+from gateway.stream import admission, session
 from gateway.stream.descriptors import PythonDescriptors
 from sentio.stack.processes import free_port
 from sentio_client import (
@@ -98,6 +99,49 @@ async def test_what_is_heard_over_restarts_of_gateway_and_client_is_what_was_pub
     assert not any(isinstance(item, Gap) for item in heard)
     first = next(item for item in heard if isinstance(item, Update))
     assert isinstance(first.event, TradeExecuted)
+
+
+async def test_a_stream_may_begin_at_a_time(platform: Platform) -> None:
+    began = datetime.now(UTC) - timedelta(hours=1)
+    times_ms = [int((began + timedelta(minutes=number)).timestamp() * 1000) for number in range(20)]
+    published = await asyncio.to_thread(platform.send, platform.numbered(trades(20)), times_ms)
+    async with (
+        gateway(platform.settings) as running,
+        Stream(f"ws://127.0.0.1:{running.port}", ["trades"], since=began + timedelta(minutes=12)) as stream,
+    ):
+        heard = await take_updates(stream, 8)
+        expected = [one for one in published if one.event.sequence >= 12]
+        assert sorted(event_ids(heard)) == sorted(ids(expected))
+
+
+async def test_clients_of_a_gateway_that_drains_go_on_with_the_next(platform: Platform) -> None:
+    settings = platform.settings.model_copy(update={"stream_port": free_port(None), "stream_drain_s": 1.0})
+    url = f"ws://127.0.0.1:{settings.stream_port}"
+    async with AsyncExitStack() as streams:
+        clients = [await streams.enter_async_context(Stream(url, ["trades"])) for _ in range(4)]
+        async with gateway(settings):
+            for client in clients:
+                await take(client, 1)
+            published = await asyncio.to_thread(platform.publish, trades(20))
+            heard = [await take_updates(client, 20) for client in clients]
+        again = [asyncio.create_task(take_updates(client, 10)) for client in clients]
+        published += await asyncio.to_thread(platform.publish, trades(10, 20))
+        async with gateway(settings):
+            for number, items in enumerate(await asyncio.gather(*again)):
+                heard[number] += items
+        for items in heard:
+            assert sorted(event_ids(items)) == sorted(ids(published))
+            assert not any(isinstance(item, Gap) for item in items)
+
+
+async def test_a_request_that_came_too_soon_is_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(admission, "REQUESTS_S", 0.5)
+    channels = [f"trades.{number:0100}" for number in range(200)]  # too many to ask for in one request
+    async with stage(PythonDescriptors(), stream_requests=1) as on:
+        await on.follow("TradeExecuted")
+        async with Stream(f"ws://127.0.0.1:{on.port}", channels) as stream:
+            heard = await take(stream, 200)
+    assert {item.channel for item in heard if isinstance(item, Snapshot)} == set(channels)
 
 
 async def test_what_was_not_finished_when_the_program_died_comes_again(platform: Platform, tmp_path: Path) -> None:

@@ -107,3 +107,14 @@ def test_a_user_is_limited_wherever_they_come_from_and_alone(rows: Rows, databas
     with served(settings) as client:
         for headers in (bearer(user="ann"), bearer(user="bob"), {}):
             assert [client.get(path, headers=headers).status_code for _ in range(2)] == [200, 429]
+
+
+def test_clients_behind_a_trusted_proxy_are_limited_each_for_itself(rows: Rows, database: str) -> None:
+    def asked(client: httpx.Client, address: str) -> int:
+        return client.get("/api/v1/signals/current", headers={"X-Forwarded-For": address}).status_code
+
+    common = {"database": SecretStr(database), "rest_requests": 1}
+    with served(load(RestSettings, proxies="127.0.0.1", **common)) as client:
+        assert [asked(client, f"203.0.113.{number}") for number in (1, 1, 2, 2)] == [200, 429, 200, 429]
+    with served(load(RestSettings, **common)) as client:
+        assert [asked(client, f"203.0.113.{number}") for number in (1, 2)] == [200, 429], "nobody is believed"
