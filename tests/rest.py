@@ -15,7 +15,7 @@ import uuid_utils
 import uvicorn
 from psycopg import sql
 
-from gateway.rest.app import create_app
+from gateway.rest.app import served_by
 from sentio.config import RestSettings
 
 OPENING = datetime(2025, 10, 10, 13, 30, tzinfo=UTC)
@@ -54,7 +54,7 @@ class Rows:
 @contextmanager
 def served(settings: RestSettings) -> Iterator[httpx.Client]:
     """A client of the API on a free port, until the end of the block."""
-    server = uvicorn.Server(uvicorn.Config(create_app(settings), log_config=None, access_log=False))
+    server = uvicorn.Server(served_by(settings))
     bound = socket.create_server(("127.0.0.1", 0))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]})
     thread.start()

@@ -73,12 +73,23 @@ def create_app(settings: RestSettings) -> FastAPI:
     return app
 
 
+def served_by(settings: RestSettings) -> uvicorn.Config:
+    """The server's own settings. It would believe what anyone on this machine says of others: `Proxies` decides."""
+    return uvicorn.Config(
+        create_app(settings),
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=END_S,
+    )
+
+
 def main(settings: RestSettings) -> None:
     """Serve until SIGTERM or SIGINT."""
     log.configure(settings.log_level, process="rest")
     with listening("rest_port", settings.rest_port):
         bound = socket.create_server((settings.rest_host, settings.rest_port))
-    config = uvicorn.Config(create_app(settings), log_config=None, access_log=False, timeout_graceful_shutdown=END_S)
+    config = served_by(settings)
     log.get().info("listening", address=f"http://{settings.rest_host}:{bound.getsockname()[1]}")
     uvicorn.Server(config).run(sockets=[bound])
 
