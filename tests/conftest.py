@@ -9,15 +9,20 @@ from hypothesis import HealthCheck, settings
 settings.register_profile("sentio", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("sentio")
 
-OWN = {"own_kafka", "own_database"}
+OWN = {"own_kafka", "own_database", "own_redis"}
+SHARED = {"kafka_server", "database_server"}
+INSIDE = {"test_docs.py", "test_fixtures.py"}  # they run tests and commands of their own, on the same servers
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """In containers, leave out what runs on servers of its own: those are local ones, and `make test` ran it."""
+    """In containers, leave out what runs on servers of its own, which are local, or on none: `make test` ran it."""
     if os.environ.get("SENTIO_TEST_CONTAINERS") != "required":
         return
-    again = [
-        item for item in items if OWN & set(getattr(item, "fixturenames", ())) or item.path.name == "test_stack.py"
-    ]
+    again = [item for item in items if not _is_on_shared_servers(item)]
     config.hook.pytest_deselected(items=again)
     items[:] = [item for item in items if item not in again]
+
+
+def _is_on_shared_servers(item: pytest.Item) -> bool:
+    fixtures = set(getattr(item, "fixturenames", ()))
+    return bool(not OWN & fixtures and (SHARED & fixtures or item.path.name in INSIDE))
