@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, settings
 settings.register_profile("sentio", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("sentio")
 
-OWN = {"own_kafka", "own_database"}
+OWN = {"own_kafka", "own_database", "own_redis"}
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -120,7 +120,7 @@ class Session:
         self._subscriptions: dict[str, Subscription] = {}
         self._retries: dict[str, asyncio.TimerHandle] = {}
         self._bad = 0
-        admission.enter(None, connection.address)
+        admission.enter(connection, None)
         connection.offer(words.connection_established(self._socket_id))
 
     def said(self, text: str | bytes) -> None:
@@ -140,7 +140,7 @@ class Session:
         """The connection is closed, by whomever."""
         for name in list(self._subscriptions):
             self._leave(name)
-        self._admission.leave(None, self._connection.address)
+        self._admission.leave(self._connection, None)
 
     def beat(self) -> None:
         """A Pusher client pings when it hears nothing; the gateway asks with pings of WebSocket."""

@@ -7,6 +7,9 @@ transport has what the socket did not take, and as long as it has any the handle
 import asyncio
 import math
 import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Protocol
 
 from websockets.exceptions import ProtocolError
@@ -17,7 +20,6 @@ from websockets.server import ServerProtocol
 
 from gateway.access import Unwelcome
 from gateway.proxies import BadPreface, Preface
-from gateway.stream.admission import TurnedAway
 from gateway.stream.deflate import Codec, codec_of
 from gateway.stream.framing import framed
 
@@ -29,6 +31,15 @@ HANDSHAKE_S = 4.0
 CLOSE_S = 3.0
 AT_ONCE_BYTES = 1 << 16
 """Most bytes to offer after one `Connection.room`, unless one message has more."""
+
+
+class TurnedAway(Exception):
+    """Not now; ``status`` is HTTP's, ``retry_s`` when to come back."""
+
+    def __init__(self, status: int, message: str, retry_s: float) -> None:
+        super().__init__(message)
+        self.status = status
+        self.retry_s = retry_s
 
 
 class Hearer(Protocol):
@@ -48,6 +59,18 @@ class Hearer(Protocol):
 
     def parting(self, code: int, reason: str) -> tuple[int, str]:
         """The gateway closes: code and reason as the client's protocol has them. Last words may be offered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """To whom a connection will belong once its handshake is done."""
+
+    greet: "Callable[[Connection], Hearer]"
+    others: "Callable[[], Awaitable[None]] | None" = None
+    """Asks the other instances, before; raises `TurnedAway`."""
+
+    never: Callable[[], None] | None = None
+    """The others agreed, and the connection was gone."""
 
 
 class Connection(asyncio.Protocol):
@@ -240,21 +263,45 @@ class Connection(asyncio.Protocol):
             return
         try:
             self.address = self._sockets.proxies.client(self.address, request.headers.raw_items())
-            greet = self._sockets.admit(request, self.address)
+            admitted = self._sockets.admit(request, self)
         except Unwelcome as refusal:
             self.reject(401, f"{refusal}\n")
             return
         except TurnedAway as refusal:
-            self.reject(refusal.status, f"{refusal}\n", retry_s=refusal.retry_s)
+            self.turn_away(refusal)
             return
+        response = self._protocol.accept(request)
+        if admitted.others and response.status_code == HTTPStatus.SWITCHING_PROTOCOLS:
+            self.deafen()  # who does not wait for the answer is heard behind it
+            self._sockets.greet_later(self, response, admitted)
+        else:
+            self.greet(response, admitted)
+
+    def greet(self, response: Response, admitted: Admitted) -> None:
+        """Accept the handshake, or not, as the response says."""
         if self._sockets.closing:
             self.reject(503, "the gateway restarts; come back in a moment\n", retry_s=1)
-            return
-        self.respond(self._protocol.accept(request))
+        elif not self._transport.is_closing():
+            self.respond(response)
         if self._protocol.state is OPEN:
             if self._timer:
                 self._timer.cancel()
-            self._hearer = greet(self)
+            self._hearer = admitted.greet(self)
+        elif admitted.never:
+            admitted.never()
+
+    def turn_away(self, refusal: TurnedAway) -> None:
+        """Answer the HTTP request with when to come back."""
+        self.reject(refusal.status, f"{refusal}\n", retry_s=refusal.retry_s)
+
+    def deafen(self) -> None:
+        """Leave what the client says with the kernel, until `hear`."""
+        if not self._transport.is_closing():
+            self._transport.pause_reading()
+
+    def hear(self) -> None:
+        if not self._deaf and not self._transport.is_closing():
+            self._transport.resume_reading()
 
     def respond(self, response: Response) -> None:
         """Answer the HTTP request."""

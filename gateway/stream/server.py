@@ -14,6 +14,7 @@ from gateway.stream.descriptors import descriptors
 from gateway.stream.fanout import Fanout
 from gateway.stream.feed import Feed
 from gateway.stream.health import Health
+from gateway.stream.registry import Registry
 from gateway.stream.session import admitting
 from gateway.stream.snapshot import Snapshots
 from gateway.stream.sockets import SLICE, Sockets
@@ -79,7 +80,8 @@ async def run(
     health = Health(feed, fanout, connections, database_threads)
 
     sockets = Sockets(written_by, settings, answer=health.answer)
-    admit = admitting(settings, Sources(fanout, history, stretches, snapshots, sockets))
+    registry = Registry(settings, settings.redis) if settings.redis else None
+    admit = admitting(settings, Sources(fanout, history, stretches, snapshots, sockets), registry)
 
     tasks = []
     feed.start()
@@ -97,6 +99,8 @@ async def run(
             asyncio.create_task(_beat(sockets, fanout, settings.stream_heartbeat_s)),
             asyncio.create_task(stop.wait()),
         ]
+        if registry:
+            tasks.append(asyncio.create_task(registry.run()))
         # The first to end is the stop, or a bug that must not leave a gateway that looks alive.
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         log.get().info("closing", clients=len(sockets.all))
@@ -111,6 +115,8 @@ async def run(
     finally:
         for task in tasks:
             task.cancel()
+        if registry:
+            await registry.close()
         stretches.stop()
         await feed.stop()
         log_threads.shutdown(wait=False, cancel_futures=True)

@@ -1,0 +1,252 @@
+"""Gateways on one Redis: limits that count all of them, and what becomes of that when Redis goes and comes back."""
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+from redis import Redis
+from websockets.exceptions import InvalidMessage, InvalidStatus
+
+from gateway import shared
+from gateway.shared import BOUND_S
+from gateway.stream import registry
+from gateway.stream.connection import Connection
+from gateway.stream.descriptors import PythonDescriptors
+from sentio.stack.redis import RedisServer
+from tests.gateways import DEADLINE_S
+from tests.stages import Stage, stage
+from tests.tokens import edwards, keys_file
+
+pytestmark = pytest.mark.anyio
+
+SIGNER = edwards("now")
+
+
+@pytest.fixture
+def anyio_backend() -> tuple[str, dict[str, bool]]:
+    return "asyncio", {"use_uvloop": True}
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Redis is tried again at once."""
+    monkeypatch.setattr(registry, "PAUSE_S", 0.05)
+    monkeypatch.setattr(registry, "LONGEST_PAUSE_S", 0.1)
+
+
+class Pair:
+    """Two gateways, and what Redis knows of them."""
+
+    def __init__(self, first: Stage, second: Stage, server: RedisServer) -> None:
+        self.both = (first, second)
+        self.server = server
+
+    async def joined(self, *, is_so: bool = True) -> None:
+        async with asyncio.timeout(DEADLINE_S):
+            while any(one.registry.joined != is_so for one in self.both if one.registry):  # noqa: ASYNC110
+                await asyncio.sleep(0.005)
+
+    def known(self) -> dict[str, int]:
+        """Places that are taken, on all instances together."""
+        found: dict[str, int] = {}
+        with Redis.from_url(self.server.address, decode_responses=True) as redis:
+            for key in redis.scan_iter("sentio:gateway:places:*"):
+                for place, taken in redis.hgetall(key).items():
+                    found[place] = found.get(place, 0) + int(taken)
+        return found
+
+    async def knows(self, wanted: dict[str, int]) -> None:
+        ends_s = time.monotonic() + DEADLINE_S
+        while (known := self.known()) != wanted:
+            assert time.monotonic() < ends_s, known
+            await asyncio.sleep(0.005)
+
+
+@asynccontextmanager
+async def pair(server: RedisServer, folder: Path, **options: Any) -> AsyncIterator[Pair]:
+    known = {
+        "redis": SecretStr(server.address),
+        "auth_keys": keys_file(folder, SIGNER),
+        "auth_anonymous": "trades",
+        "proxies": "127.0.0.0/8",
+    }
+    async with (
+        stage(PythonDescriptors(), **(known | options)) as first,
+        stage(PythonDescriptors(), **(known | options)) as second,
+    ):
+        made = Pair(first, second, server)
+        await made.joined()
+        yield made
+
+
+def path_of(user: str) -> str:
+    return f"/?token={SIGNER.token('trades', sub=user)}"
+
+
+def whose(address: str) -> dict[str, Any]:
+    return {"additional_headers": {"X-Forwarded-For": address}}
+
+
+async def refused(running: Stage, path: str = "", **options: Any) -> str:
+    with pytest.raises(InvalidStatus) as refusal:
+        async with running.phone(path, **options):
+            pass
+    assert refusal.value.response.status_code == 429
+    assert int(refusal.value.response.headers["Retry-After"]) > 0
+    return refusal.value.response.body.decode()
+
+
+async def test_limits_count_the_connections_of_all_gateways(own_redis: RedisServer, tmp_path: Path) -> None:
+    limits = {"stream_user_connections": 2, "stream_address_connections": 3}
+    async with pair(own_redis, tmp_path, **limits) as made:
+        one, other = made.both
+        async with AsyncExitStack() as open_ones:
+            await open_ones.enter_async_context(one.phone(path_of("ada"), **whose("203.0.113.9")))
+            second = await open_ones.enter_async_context(other.phone(path_of("ada"), **whose("203.0.113.9")))
+            for full in made.both:
+                assert "connections of ada" in await refused(full, path_of("ada"))
+                async with full.phone(path_of("bob")):
+                    pass
+            await open_ones.enter_async_context(one.phone(**whose("203.0.113.9")))
+            assert "from your address" in await refused(other, path_of("bob"), **whose("203.0.113.9"))
+            async with other.phone(**whose("203.0.113.10")):
+                pass
+            await second.socket.close()
+            await made.knows({"user ada": 1, "address 203.0.113.9": 2})
+            async with one.phone(path_of("ada")):
+                pass
+        await made.knows({})
+
+
+async def test_auth_takes_a_place_of_the_user_on_all_gateways(own_redis: RedisServer, tmp_path: Path) -> None:
+    async with pair(own_redis, tmp_path, stream_user_connections=1) as made:
+        one, other = made.both
+        async with one.phone() as first, other.phone() as second:
+            await first.say(id=1, op="auth", token=SIGNER.token("signals", sub="ada"))
+            await first.say(id=2, op="subscribe", channels=["signals"])  # does not wait for the answer
+            assert (await first.next("ack"))["user"] == "ada"
+            assert (await first.next("ack"))["channels"] == ["signals"]
+            await second.say(id=3, op="auth", token=SIGNER.token("signals", sub="ada"))
+            await second.say(id=4, op="subscribe", channels=["signals"])
+            assert (await second.next("error"))["code"] == "too_many_connections"
+            assert (await second.next("error"))["code"] == "forbidden"
+            await first.say(id=5, op="auth", token=SIGNER.token("signals", sub="ada"))  # takes no other place
+            assert (await first.next("ack"))["user"] == "ada"
+            await made.knows({"user ada": 1, "address 127.0.0.1": 2})
+        await made.knows({})
+
+
+async def test_handshake_that_fails_takes_no_place_anywhere(own_redis: RedisServer, tmp_path: Path) -> None:
+    async with pair(own_redis, tmp_path, stream_origins="https://app.example.com") as made:
+        for gateway in made.both:
+            with pytest.raises(InvalidStatus):
+                async with gateway.phone(origin="https://evil.example.com"):
+                    pass
+        async with made.both[0].phone():
+            await made.knows({"address 127.0.0.1": 1})
+
+
+async def test_outage_leaves_everyone_connected_and_each_gateway_its_own_limits(
+    own_redis: RedisServer, tmp_path: Path
+) -> None:
+    async with pair(own_redis, tmp_path, stream_user_connections=2) as made, AsyncExitStack() as open_ones:
+        one, other = made.both
+        phones = [await open_ones.enter_async_context(gateway.phone(path_of("ada"))) for gateway in made.both]
+        assert "connections of ada" in await refused(one, path_of("ada"))
+        own_redis.kill()
+        phones.append(await open_ones.enter_async_context(one.phone(path_of("ada"))))
+        assert "connections of ada" in await refused(one, path_of("ada")), "its own two are open"
+        left = await open_ones.enter_async_context(other.phone(path_of("bob")))
+        await made.joined(is_so=False)
+        await left.socket.close()
+        own_redis.start()
+        await made.joined()
+        await made.knows({"user ada": 3, "address 127.0.0.1": 3})
+        assert "connections of ada" in await refused(other, path_of("ada")), "three are open on both"
+        for phone in phones:
+            await phone.nothing_more()
+
+
+@pytest.mark.parametrize("trouble", [("SCRIPT", "FLUSH"), ("FLUSHALL",), ("REPLICAOF", "127.0.0.1", "1")])
+async def test_redis_that_forgot_or_only_reads_is_an_outage(
+    own_redis: RedisServer, tmp_path: Path, trouble: tuple[str, ...]
+) -> None:
+    async with pair(own_redis, tmp_path, stream_user_connections=1) as made:
+        one, other = made.both
+        with Redis.from_url(own_redis.address) as redis:
+            async with one.phone(path_of("ada")) as first:
+                redis.execute_command(*trouble)
+                async with other.phone(path_of("ada")), one.phone(path_of("bob")):
+                    pass
+                redis.execute_command("REPLICAOF", "NO", "ONE")
+                await made.joined()
+                await made.knows({"user ada": 1, "address 127.0.0.1": 1})
+                assert "connections of ada" in await refused(other, path_of("ada"))
+                await first.nothing_more()
+
+
+async def test_redis_that_does_not_answer_costs_one_handshake_its_bound(
+    own_redis: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with pair(own_redis, tmp_path) as made:
+        monkeypatch.setattr(registry, "PAUSE_S", DEADLINE_S)
+        monkeypatch.setattr(registry, "LONGEST_PAUSE_S", DEADLINE_S)
+        one, _ = made.both
+        clock = asyncio.get_running_loop().time
+        assert own_redis.pid
+        os.kill(own_redis.pid, signal.SIGSTOP)
+        try:
+            began_s = clock()
+            async with one.phone(path_of("ada")):
+                assert BOUND_S <= clock() - began_s < BOUND_S + 2
+            assert one.registry
+            assert not one.registry.joined, "the next ones do not ask"
+        finally:
+            os.kill(own_redis.pid, signal.SIGCONT)
+
+
+async def test_connection_that_goes_while_the_others_are_asked_takes_no_place(
+    own_redis: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (registry, shared):
+        monkeypatch.setattr(module, "BOUND_S", DEADLINE_S)
+    async with pair(own_redis, tmp_path) as made:
+        one, _ = made.both
+        async with one.phone() as later:
+            await made.knows({"address 127.0.0.1": 1})
+            assert own_redis.pid
+            assert one.registry
+            asked: list[str | None] = []
+            enter = one.registry.enter
+
+            async def counted(connection: Connection, user: str | None) -> str | None:
+                asked.append(user)
+                return await enter(connection, user)
+
+            monkeypatch.setattr(one.registry, "enter", counted)
+            os.kill(own_redis.pid, signal.SIGSTOP)
+            try:
+                coming = asyncio.create_task(_refused_by_nobody(one, path_of("bob")))
+                await later.say(id=1, op="auth", token=SIGNER.token("signals", sub="ada"))
+                while len(asked) < 2:  # noqa: ASYNC110 - until both wait
+                    await asyncio.sleep(0.005)
+                for connection in list(one.sockets.all):
+                    connection.abort()
+                await coming
+            finally:
+                os.kill(own_redis.pid, signal.SIGCONT)
+        async with one.phone(path_of("cyd")):
+            await made.knows({"user cyd": 1, "address 127.0.0.1": 1})
+
+
+async def _refused_by_nobody(running: Stage, path: str) -> None:
+    with pytest.raises(InvalidMessage):
+        async with running.phone(path):
+            pass
