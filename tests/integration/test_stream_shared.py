@@ -1,17 +1,21 @@
 """Gateways on one Redis: limits that count all of them, and what becomes of that when Redis goes and comes back."""
 
 import asyncio
+import json
 import os
 import signal
+import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import SecretStr
 from redis import Redis
+from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidMessage, InvalidStatus
 
 from gateway import shared
@@ -244,6 +248,151 @@ async def test_connection_that_goes_while_the_others_are_asked_takes_no_place(
                 os.kill(own_redis.pid, signal.SIGCONT)
         async with one.phone(path_of("cyd")):
             await made.knows({"user cyd": 1, "address 127.0.0.1": 1})
+
+
+async def test_user_is_seen_and_disconnected_on_all_gateways(
+    own_redis: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SENTIO_REDIS", own_redis.address)
+    odd = "ada [x]* lovelace"
+    async with pair(own_redis, tmp_path) as made:
+        one, other = made.both
+        async with (
+            one.phone(path_of(odd), **whose("203.0.113.9")) as first,
+            other.phone(path_of(odd)) as second,
+            other.phone(path_of("ada")) as ada,
+            other.phone() as nobody,
+        ):
+            await second.subscribe("trades")
+            status, everyone = await command("clients", "list", "--json")
+            assert status == 0
+            assert sorted(client["user"] for client in json.loads(everyone)) == ["", "ada", odd, odd]
+            status, shown = await command("clients", "list", odd, "--json")
+            listed = json.loads(shown)
+            assert {client["address"] for client in listed} == {"203.0.113.9", "127.0.0.1"}
+            assert len({client["instance"] for client in listed}) == 2
+            assert datetime.fromisoformat(listed[0]["opened_at"]) <= datetime.now(UTC)
+            await listening(own_redis, 2)
+            done = asyncio.create_task(command("clients", "disconnect", odd))
+            for phone in (first, second):
+                assert await phone.close_code() == (4403, "disconnected by an operator")
+            assert await done == (0, f"{odd}: 2 connections closed; 2 instances heard of it\n")
+            assert await command("clients", "list", odd, "--json") == (0, "[]\n")
+            await ada.nothing_more()
+            await nobody.nothing_more()
+            status, table = await command("clients", "list")
+            assert "2 connections" in table
+            assert "ada" in table
+
+
+async def test_user_whom_no_gateway_hears_of_is_not_said_to_be_gone(
+    own_redis: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SENTIO_REDIS", own_redis.address)
+    async with pair(own_redis, tmp_path) as made, made.both[0].phone(path_of("ada")) as phone:
+        await listening(own_redis, 2)
+        monkeypatch.setattr(registry, "PAUSE_S", DEADLINE_S)
+        with Redis.from_url(own_redis.address) as redis:
+            redis.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+        await listening(own_redis, 0)
+        status, said = await command("clients", "disconnect", "ada")
+        assert status == 1
+        assert "ada: 0 connections closed; 0 instances heard of it; 1 are open still" in said
+        await phone.nothing_more()
+
+
+@pytest.mark.parametrize(
+    ("url", "status", "words"),
+    [
+        ("", 2, "SENTIO_REDIS is not set"),
+        ("http://127.0.0.1", 2, "it is redis://"),
+        ("redis://127.0.0.1:1", 1, "SENTIO_REDIS: "),
+    ],
+)
+async def test_command_without_redis_says_so(
+    monkeypatch: pytest.MonkeyPatch, url: str, status: int, words: str
+) -> None:
+    if url:
+        monkeypatch.setenv("SENTIO_REDIS", url)
+    ended, said = await command("clients", "list")
+    assert (ended, words in said) == (status, True), said
+
+
+ANOTHER = """
+import asyncio, sys
+from pathlib import Path
+from pydantic import SecretStr
+from gateway.stream import registry
+from gateway.stream.descriptors import PythonDescriptors
+from tests.stages import stage
+
+async def main():
+    options = {"redis": SecretStr(sys.argv[1]), "auth_keys": Path(sys.argv[2]), "stream_user_connections": 1}
+    async with stage(PythonDescriptors(), **options) as running:
+        while not running.registry.joined:
+            await asyncio.sleep(0.01)
+        print(running.port, flush=True)
+        await asyncio.Event().wait()
+
+registry.LEASE_S = 3
+asyncio.run(main())
+"""
+
+
+async def test_places_of_a_killed_gateway_are_free_again_after_its_lease(
+    own_redis: RedisServer, tmp_path: Path
+) -> None:
+    options = {
+        "redis": SecretStr(own_redis.address),
+        "auth_keys": keys_file(tmp_path, SIGNER),
+        "stream_user_connections": 1,
+    }
+    another = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", ANOTHER, own_redis.address, str(options["auth_keys"]),
+        stdout=asyncio.subprocess.PIPE, cwd=Path(__file__).parents[2],
+    )  # fmt: skip
+    try:
+        async with stage(PythonDescriptors(), **options) as running, asyncio.timeout(DEADLINE_S):
+            assert another.stdout
+            port = int(await another.stdout.readline())
+            while not (running.registry and running.registry.joined):  # noqa: ASYNC110
+                await asyncio.sleep(0.005)
+            async with connect(f"ws://127.0.0.1:{port}{path_of('ada')}") as there:
+                await there.recv()
+                assert "connections of ada" in await refused(running, path_of("ada"))
+                another.kill()
+                await another.wait()
+                assert "connections of ada" in await refused(running, path_of("ada")), "as long as the lease lasts"
+                while True:
+                    try:
+                        async with running.phone(path_of("ada")):
+                            break
+                    except InvalidStatus:
+                        await asyncio.sleep(0.02)
+    finally:
+        if another.returncode is None:
+            another.kill()
+            await another.wait()
+
+
+async def command(*words: str) -> tuple[int, str]:
+    """Exit status of `sentio`, and what it says."""
+    started = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "sentio", *words, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+    )
+    async with asyncio.timeout(DEADLINE_S):
+        said, _ = await started.communicate()
+    assert started.returncode is not None
+    return started.returncode, said.decode()
+
+
+async def listening(server: RedisServer, count: int) -> None:
+    """Wait until so many gateways hear operators."""
+    channel = "sentio:gateway:disconnect"
+    with Redis.from_url(server.address, decode_responses=True) as redis:
+        async with asyncio.timeout(DEADLINE_S):
+            while redis.pubsub_numsub(channel) != [(channel, count)]:  # noqa: ASYNC110 - of another process
+                await asyncio.sleep(0.005)
 
 
 async def _refused_by_nobody(running: Stage, path: str) -> None:
