@@ -6,7 +6,7 @@ Nothing depends on it: whoever asks waits `BOUND_S` at most and has an answer of
 from pydantic import SecretStr
 from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
-from redis.asyncio.connection import parse_url
+from redis.asyncio.connection import BlockingConnectionPool, parse_url
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
@@ -17,6 +17,8 @@ from sentio.errors import SettingError
 
 BOUND_S = 0.25
 """Longest wait for Redis of whoever has an answer without it, seconds."""
+
+CONNECTIONS = 16  # at most, of one client; who finds them all in use waits for one
 
 DISCONNECT = "disconnect"
 """Channel, behind the prefix, on which instances hear the names of users whose connections they close."""
@@ -34,8 +36,10 @@ def connected(url: SecretStr) -> AsyncRedis:
 
     Raises `SettingError` for a URL that is none.
     """
-    return AsyncRedis.from_url(
+    pool = BlockingConnectionPool.from_url(
         _checked(url),
+        max_connections=CONNECTIONS,
+        timeout=BOUND_S,
         decode_responses=True,
         protocol=2,
         retry=AsyncRetry(NoBackoff(), 0),
@@ -43,6 +47,7 @@ def connected(url: SecretStr) -> AsyncRedis:
         socket_connect_timeout=BOUND_S,
         socket_keepalive=True,
     )
+    return AsyncRedis.from_pool(pool)
 
 
 def connected_to_wait(url: SecretStr, timeout_s: float) -> Redis:

@@ -8,9 +8,11 @@ from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.exceptions import HTTPException
 
+from gateway import shared
 from gateway.access import Access, Grant, Unwelcome
 from gateway.limits import Rate, source_of
 from gateway.proxies import Proxies
+from gateway.rest.rate import SharedRate
 from sentio.config import RestSettings
 
 MINUTE_S = 60.0
@@ -23,14 +25,24 @@ class Guard:
     """Of one application."""
 
     access: Access
-    rate: Rate | None
+    rate: Rate | SharedRate | None
     proxies: Proxies
+
+    async def close(self) -> None:
+        if isinstance(self.rate, SharedRate):
+            await self.rate.close()
 
 
 def guard(settings: RestSettings) -> Guard:
     """As set; raises `SettingError` for keys that cannot be read."""
-    rate = Rate(settings.rest_requests, MINUTE_S) if settings.rest_requests else None
-    return Guard(Access(settings), rate, Proxies(settings))
+    return Guard(Access(settings), _rate(settings), Proxies(settings))
+
+
+def _rate(settings: RestSettings) -> Rate | SharedRate | None:
+    if not settings.rest_requests:
+        return None
+    own = Rate(settings.rest_requests, MINUTE_S)
+    return SharedRate(own, settings.redis, shared.prefix(settings)) if settings.redis else own
 
 
 async def admitted(
@@ -47,7 +59,8 @@ async def admitted(
     if found.rate:
         peer = request.client.host if request.client else ""
         source = source_of(found.proxies.client(peer, request.headers.items()))
-        wait_s = found.rate.wait_s(f"user {grant.user}" if grant.user else source)
+        who = f"user {grant.user}" if grant.user else source
+        wait_s = await found.rate.wait_s(who) if isinstance(found.rate, SharedRate) else found.rate.wait_s(who)
         if wait_s:
             raise HTTPException(429, "too many requests", {"Retry-After": str(math.ceil(wait_s))})
     request.state.grant = grant
