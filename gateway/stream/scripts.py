@@ -54,15 +54,21 @@ ENTER = (
 local instance, lease, all_places, field, former, opened = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 if ends(instance) <= now then return 'lost' end
 keep(lease) -- first, since a replica that only reads must not answer
-local live = redis.call('ZRANGEBYSCORE', instances, '(' .. now, '+inf')
+local names, most, taken = {}, {}, {}
 for at = 7, #ARGV, 2 do
-  local most, taken = tonumber(ARGV[at + 1]), 0
-  if most > 0 then
-    for _, one in ipairs(live) do
-      taken = taken + (tonumber(redis.call('HGET', all_places .. one, ARGV[at]) or 0))
-    end
-    if taken >= most then return ARGV[at] end
+  if tonumber(ARGV[at + 1]) > 0 then
+    names[#names + 1], most[#most + 1], taken[#taken + 1] = ARGV[at], tonumber(ARGV[at + 1]), 0
   end
+end
+if #names > 0 then
+  for _, one in ipairs(redis.call('ZRANGEBYSCORE', instances, '(' .. now, '+inf')) do
+    for at, count in ipairs(redis.call('HMGET', all_places .. one, unpack(names))) do
+      taken[at] = taken[at] + tonumber(count or 0)
+    end
+  end
+end
+for at, name in ipairs(names) do
+  if taken[at] >= most[at] then return name end
 end
 if redis.call('HSETNX', clients, field, opened) == 1 then
   for at = 7, #ARGV, 2 do redis.call('HINCRBY', places, ARGV[at], 1) end
