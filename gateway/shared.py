@@ -41,6 +41,7 @@ def connected(url: SecretStr) -> AsyncRedis:
         max_connections=CONNECTIONS,
         timeout=BOUND_S,
         decode_responses=True,
+        encoding_errors="replace",
         protocol=2,
         retry=AsyncRetry(NoBackoff(), 0),
         socket_timeout=BOUND_S,
@@ -55,6 +56,7 @@ def connected_to_wait(url: SecretStr, timeout_s: float) -> Redis:
     return Redis.from_url(
         _checked(url),
         decode_responses=True,
+        encoding_errors="replace",
         protocol=2,
         retry=Retry(NoBackoff(), 0),
         socket_timeout=timeout_s,

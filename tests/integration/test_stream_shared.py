@@ -23,8 +23,9 @@ from gateway.shared import BOUND_S
 from gateway.stream import registry
 from gateway.stream.connection import Connection
 from gateway.stream.descriptors import PythonDescriptors
+from sentio.config import StreamSettings
 from sentio.stack.redis import RedisServer
-from tests.gateways import DEADLINE_S
+from tests.gateways import DEADLINE_S, process
 from tests.stages import Stage, stage
 from tests.tokens import edwards, keys_file
 
@@ -163,16 +164,19 @@ async def test_outage_leaves_everyone_connected_and_each_gateway_its_own_limits(
     async with pair(own_redis, tmp_path, stream_user_connections=2) as made, AsyncExitStack() as open_ones:
         one, other = made.both
         phones = [await open_ones.enter_async_context(gateway.phone(path_of("ada"))) for gateway in made.both]
+        later = await open_ones.enter_async_context(one.phone())
         assert "connections of ada" in await refused(one, path_of("ada"))
         own_redis.kill()
         phones.append(await open_ones.enter_async_context(one.phone(path_of("ada"))))
         assert "connections of ada" in await refused(one, path_of("ada")), "its own two are open"
         left = await open_ones.enter_async_context(other.phone(path_of("bob")))
         await made.joined(is_so=False)
+        await later.say(id=1, op="auth", token=SIGNER.token("trades", sub="cyd"))
+        assert (await later.next("ack"))["user"] == "cyd"
         await left.socket.close()
         own_redis.start()
         await made.joined()
-        await made.knows({"user ada": 3, "address 127.0.0.1": 3})
+        await made.knows({"user ada": 3, "user cyd": 1, "address 127.0.0.1": 4})
         assert "connections of ada" in await refused(other, path_of("ada")), "three are open on both"
         for phone in phones:
             await phone.nothing_more()
@@ -273,6 +277,8 @@ async def test_user_is_seen_and_disconnected_on_all_gateways(
             assert len({client["instance"] for client in listed}) == 2
             assert datetime.fromisoformat(listed[0]["opened_at"]) <= datetime.now(UTC)
             await listening(own_redis, 2)
+            with Redis.from_url(own_redis.address) as redis:
+                redis.publish("sentio:gateway:disconnect", b"\xff")  # somebody else's noise
             done = asyncio.create_task(command("clients", "disconnect", odd))
             for phone in (first, second):
                 assert await phone.close_code() == (4403, "disconnected by an operator")
@@ -393,6 +399,26 @@ async def listening(server: RedisServer, count: int) -> None:
         async with asyncio.timeout(DEADLINE_S):
             while redis.pubsub_numsub(channel) != [(channel, count)]:  # noqa: ASYNC110 - of another process
                 await asyncio.sleep(0.005)
+
+
+async def test_workers_of_one_gateway_count_together_and_leave_nothing(own_redis: RedisServer) -> None:
+    """Neither broker nor database answer: nobody who connects notices."""
+    settings = StreamSettings(kafka="127.0.0.1:1", database=SecretStr("postgresql://127.0.0.1:1/none"))
+    prefix = "sentio:gateway:"
+    options = {"redis": own_redis.address, "stream_workers": 2, "stream_address_connections": 3}
+    async with process(settings, **options) as running, AsyncExitStack() as open_ones, asyncio.timeout(DEADLINE_S):
+        with Redis.from_url(own_redis.address, decode_responses=True) as redis:
+            while redis.zcard(f"{prefix}instances") < 2:  # noqa: ASYNC110 - of another process
+                await asyncio.sleep(0.02)
+            for _ in range(3):
+                await open_ones.enter_async_context(connect(running.address))
+            for _ in range(5):  # the kernel chooses the worker
+                with pytest.raises(InvalidStatus, match="429"):
+                    await connect(running.address)
+            assert redis.ttl(redis.keys(f"{prefix}clients:*")[0]) > 0
+            running.send_signal(signal.SIGTERM)
+            assert "Traceback" not in await running.ended()
+            assert redis.keys(f"{prefix}*") == []
 
 
 async def _refused_by_nobody(running: Stage, path: str) -> None:
