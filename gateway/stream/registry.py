@@ -210,7 +210,8 @@ class Registry:
             if not self._queue:
                 self._wake.clear()
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), max(0.0, left_s))
+                    async with asyncio.timeout(left_s):  # `wait_for` may lose a cancellation, before Python 3.12
+                        await self._wake.wait()
             if self._queue:
                 await self._run(redis, [self._queue.popleft() for _ in range(min(SLICE, len(self._queue)))])
         raise TimeoutError(f"no answer in {BOUND_S} s")
