@@ -37,7 +37,7 @@ def connected(url: SecretStr) -> AsyncRedis:
     Raises `SettingError` for a URL that is none.
     """
     pool = BlockingConnectionPool.from_url(
-        _checked(url),
+        check(url),
         max_connections=CONNECTIONS,
         timeout=BOUND_S,
         decode_responses=True,
@@ -54,7 +54,7 @@ def connected(url: SecretStr) -> AsyncRedis:
 def connected_to_wait(url: SecretStr, timeout_s: float) -> Redis:
     """The same for a person at a command line, who waits longer, and in one thread."""
     return Redis.from_url(
-        _checked(url),
+        check(url),
         decode_responses=True,
         encoding_errors="replace",
         protocol=2,
@@ -69,7 +69,8 @@ def prefix(settings: AccessSettings) -> str:
     return f"{settings.topic_prefix}:gateway:"
 
 
-def _checked(url: SecretStr) -> str:
+def check(url: SecretStr) -> str:
+    """The URL; raises `SettingError` where it is none."""
     text = url.get_secret_value()
     try:
         parse_url(text)

@@ -81,8 +81,8 @@ class Registry:
         self.joined = False
         """Whether Redis knows all that are connected here, and can be asked."""
 
+        shared.check(url)
         self._url = url
-        shared.connected(url)
         self._prefix = shared.prefix(settings)
         self._most = {"user": settings.stream_user_connections, "address": settings.stream_address_connections}
         self._instance = ""

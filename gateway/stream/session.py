@@ -7,7 +7,8 @@ from functools import partial
 from websockets.http11 import Request as Handshake
 
 from gateway.access import LEEWAY_S, Grant, Unwelcome
-from gateway.pusher.session import Apps
+from gateway.pusher import session as pusher
+from gateway.pusher import words
 from gateway.stream import protocol
 from gateway.stream.admission import Admission, Pace
 from gateway.stream.channels import Channel
@@ -24,12 +25,16 @@ from sentio.config import StreamSettings
 def admitting(settings: StreamSettings, sources: Sources, registry: Registry | None = None) -> Admit:
     """Sessions for those that `Admission` lets in. Raises `SettingError` for keys of no use."""
     admission = Admission(settings, registry)
-    apps = Apps(settings, sources, admission)
+    apps = pusher.Apps(settings, sources, admission)
 
     def admit(request: Handshake, connection: Connection) -> Admitted:
         admission.check(connection.address)
         user = None
-        if (greet := apps.admit(request.path)) is None:
+        try:
+            greet = apps.admit(request.path)
+        except words.Refused as refusal:
+            return Admitted(partial(pusher.TurnedAway, refusal=refusal))
+        if greet is None:
             grant = admission.grant(request)
             user = grant.user
             greet = partial(Session, settings=settings, sources=sources, admission=admission, grant=grant)

@@ -158,6 +158,17 @@ async def test_handshake_that_fails_takes_no_place_anywhere(own_redis: RedisServ
             await made.knows({"address 127.0.0.1": 1})
 
 
+async def test_pusher_client_of_an_unknown_app_takes_no_place(own_redis: RedisServer, tmp_path: Path) -> None:
+    pusher = {"pusher_key": "key", "pusher_secret": SecretStr("secret")}
+    async with pair(own_redis, tmp_path, **pusher) as made:
+        url = f"ws://127.0.0.1:{made.both[0].port}/app"
+        async with connect(f"{url}/key?protocol=7"), connect(f"{url}/other?protocol=7") as unknown:
+            await unknown.wait_closed()
+            assert unknown.close_code == 4001
+            await made.knows({"address 127.0.0.1": 1})
+        await made.knows({})
+
+
 async def test_outage_leaves_everyone_connected_and_each_gateway_its_own_limits(
     own_redis: RedisServer, tmp_path: Path
 ) -> None:
