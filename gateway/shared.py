@@ -27,10 +27,6 @@ TROUBLE = (RedisError, OSError, TimeoutError)
 """What Redis raises when it is away, slow, or not what it was."""
 
 
-class Absent(Exception):
-    """There is no Redis at the moment."""
-
-
 def connected(url: SecretStr) -> AsyncRedis:
     """Connects with the first command, and again after a failure; tries each command once, for `BOUND_S`.
 

@@ -2,18 +2,19 @@
 
 import math
 from dataclasses import dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.exceptions import HTTPException
 
-from gateway import shared
 from gateway.access import Access, Grant, Unwelcome
 from gateway.limits import Rate, source_of
 from gateway.proxies import Proxies
-from gateway.rest.rate import SharedRate
 from sentio.config import RestSettings
+
+if TYPE_CHECKING:
+    from gateway.rest.rate import SharedRate
 
 MINUTE_S = 60.0
 
@@ -25,24 +26,29 @@ class Guard:
     """Of one application."""
 
     access: Access
-    rate: Rate | SharedRate | None
+    rate: Rate | None
     proxies: Proxies
+    shared_rate: "SharedRate | None" = None
+    """Goes before ``rate``."""
 
     async def close(self) -> None:
-        if isinstance(self.rate, SharedRate):
-            await self.rate.close()
+        if self.shared_rate:
+            await self.shared_rate.close()
 
 
 def guard(settings: RestSettings) -> Guard:
     """As set; raises `SettingError` for keys that cannot be read."""
-    return Guard(Access(settings), _rate(settings), Proxies(settings))
+    rate = Rate(settings.rest_requests, MINUTE_S) if settings.rest_requests else None
+    return Guard(Access(settings), rate, Proxies(settings), _shared(rate, settings))
 
 
-def _rate(settings: RestSettings) -> Rate | SharedRate | None:
-    if not settings.rest_requests:
+def _shared(own: Rate | None, settings: RestSettings) -> "SharedRate | None":
+    if own is None or settings.redis is None:
         return None
-    own = Rate(settings.rest_requests, MINUTE_S)
-    return SharedRate(own, settings.redis, shared.prefix(settings)) if settings.redis else own
+    from gateway import shared
+    from gateway.rest.rate import SharedRate
+
+    return SharedRate(own, settings.redis, shared.prefix(settings))
 
 
 async def admitted(
@@ -60,7 +66,7 @@ async def admitted(
         peer = request.client.host if request.client else ""
         source = source_of(found.proxies.client(peer, request.headers.items()))
         who = f"user {grant.user}" if grant.user else source
-        wait_s = await found.rate.wait_s(who) if isinstance(found.rate, SharedRate) else found.rate.wait_s(who)
+        wait_s = await found.shared_rate.wait_s(who) if found.shared_rate else found.rate.wait_s(who)
         if wait_s:
             raise HTTPException(429, "too many requests", {"Retry-After": str(math.ceil(wait_s))})
     request.state.grant = grant

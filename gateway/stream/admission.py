@@ -3,21 +3,27 @@
 import random
 import time
 from collections import deque
+from typing import TYPE_CHECKING
 
 from websockets.http11 import Request
 
 from gateway.access import Access, Grant
 from gateway.limits import Bucket, Places, source_of
-from gateway.shared import Absent
 from gateway.stream.connection import Connection, TurnedAway
-from gateway.stream.registry import Registry
 from gateway.stream.token import token_of
 from sentio import log
 from sentio.config import StreamSettings
 
+if TYPE_CHECKING:  # it takes 5 MB, for those who set a Redis
+    from gateway.stream.registry import Registry
+
 SECOND_S = 1.0
 REQUESTS_S = 10.0
 LATER_S = 10.0  # after which a user or an address with too many connections may try again
+
+
+class Alone(Exception):
+    """The other instances cannot be asked at the moment."""
 
 
 class Pace:
@@ -45,7 +51,7 @@ class Admission:
     cannot be asked.
     """
 
-    def __init__(self, settings: StreamSettings, registry: Registry | None = None) -> None:
+    def __init__(self, settings: StreamSettings, registry: "Registry | None" = None) -> None:
         self.access = Access(settings)
         self._registry = registry
         self._a_second = settings.stream_handshakes
@@ -86,7 +92,7 @@ class Admission:
         assert self._registry
         try:
             full = await self._registry.enter(connection, user)
-        except Absent:
+        except Alone:
             self._check_address(connection.address)
             self.check_user(user)
         else:

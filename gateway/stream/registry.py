@@ -23,8 +23,9 @@ from redis.asyncio.client import PubSub
 
 from gateway import shared
 from gateway.limits import source_of
-from gateway.shared import BOUND_S, TROUBLE, Absent
+from gateway.shared import BOUND_S, TROUBLE
 from gateway.stream import protocol, scripts
+from gateway.stream.admission import Alone
 from gateway.stream.connection import Connection
 from sentio import log
 from sentio.config import StreamSettings
@@ -101,11 +102,11 @@ class Registry:
     async def enter(self, connection: Connection, user: str | None) -> str | None:
         """Count a connection, or the user of one that is counted already.
 
-        The limit that has no room ("user" or "address"), or None. Raises `Absent`, after `BOUND_S` at the latest; then
+        The limit that has no room ("user" or "address"), or None. Raises `Alone`, after `BOUND_S` at the latest; then
         `note` what becomes of it.
         """
         if not self.joined:
-            raise Absent
+            raise Alone
         before = self._held.get(connection)
         entry = self._entry(connection, user)
         answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -116,7 +117,7 @@ class Registry:
         except TimeoutError:
             self._broken, self.joined = True, False  # whether it has been counted is not known
             self._wake.set()
-            raise Absent from None
+            raise Alone from None
         if full:
             return full.partition(" ")[0]
         self._held[connection] = entry
@@ -291,4 +292,4 @@ def _sha(script: str) -> str:
 
 def _give_up(command: Command) -> None:
     if command.answer and not command.answer.done():
-        command.answer.set_exception(Absent())
+        command.answer.set_exception(Alone())

@@ -4,6 +4,7 @@ import asyncio
 import multiprocessing
 import signal
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 import uvloop
 
@@ -14,7 +15,6 @@ from gateway.stream.descriptors import descriptors
 from gateway.stream.fanout import Fanout
 from gateway.stream.feed import Feed
 from gateway.stream.health import Health
-from gateway.stream.registry import Registry
 from gateway.stream.session import admitting
 from gateway.stream.snapshot import Snapshots
 from gateway.stream.sockets import SLICE, Sockets
@@ -24,6 +24,9 @@ from sentio import log
 from sentio.config import StreamSettings
 from sentio.config import listening as can_listen
 from sentio.stopping import end_soon
+
+if TYPE_CHECKING:
+    from gateway.stream.registry import Registry
 
 LOG_READS = 4
 CONNECTIONS = 4
@@ -80,7 +83,7 @@ async def run(
     health = Health(feed, fanout, connections, database_threads)
 
     sockets = Sockets(written_by, settings, answer=health.answer)
-    registry = Registry(settings, settings.redis) if settings.redis else None
+    registry = _registry(settings)
     admit = admitting(settings, Sources(fanout, history, stretches, snapshots, sockets), registry)
 
     tasks = []
@@ -122,6 +125,14 @@ async def run(
         log_threads.shutdown(wait=False, cancel_futures=True)
         database_threads.shutdown(wait=False, cancel_futures=True)
         connections.close(timeout=0)
+
+
+def _registry(settings: StreamSettings) -> "Registry | None":
+    if settings.redis is None:
+        return None
+    from gateway.stream.registry import Registry
+
+    return Registry(settings, settings.redis)
 
 
 async def _beat(sockets: Sockets, fanout: Fanout, period_s: float) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from functools import partial
+from typing import TYPE_CHECKING
 
 from websockets.http11 import Request as Handshake
 
@@ -16,13 +17,15 @@ from gateway.stream.connection import Admitted, Connection, TurnedAway
 from gateway.stream.delivery import delivery
 from gateway.stream.native import NATIVE
 from gateway.stream.protocol import Refused, Request
-from gateway.stream.registry import Registry
 from gateway.stream.sockets import Admit
 from gateway.stream.subscription import Sources, Subscription
 from sentio.config import StreamSettings
 
+if TYPE_CHECKING:
+    from gateway.stream.registry import Registry
 
-def admitting(settings: StreamSettings, sources: Sources, registry: Registry | None = None) -> Admit:
+
+def admitting(settings: StreamSettings, sources: Sources, registry: "Registry | None" = None) -> Admit:
     """Sessions for those that `Admission` lets in. Raises `SettingError` for keys of no use."""
     admission = Admission(settings, registry)
     apps = pusher.Apps(settings, sources, admission)
