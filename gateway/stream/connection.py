@@ -77,8 +77,8 @@ class Connection(asyncio.Protocol):
     """Belongs to the event loop. Ended, for whatever reason, it takes what is offered and drops it."""
 
     __slots__ = (
-        "_deaf", "_drained", "_ending", "_hearer", "_held_since_s", "_part", "_preface", "_protocol", "_quiet",
-        "_sockets", "_timer", "_transport", "address", "handle",
+        "_deaf", "_drained", "_early", "_ending", "_hearer", "_held_since_s", "_part", "_preface", "_protocol",
+        "_quiet", "_sockets", "_timer", "_transport", "address", "handle",
     )  # fmt: skip
 
     def __init__(self, sockets: "Sockets") -> None:
@@ -102,6 +102,9 @@ class Connection(asyncio.Protocol):
         self._quiet = False
         self._deaf = False
         self._ending = False
+        self._early: list[Event] | None = None
+        """What came with the request, while the other instances are asked about it."""
+
         self._drained: asyncio.Future[None] | None = None
         self._held_since_s: float | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -252,6 +255,8 @@ class Connection(asyncio.Protocol):
         for event in events:
             if isinstance(event, Request):
                 self._requested(event)
+            elif self._early is not None:
+                self._early.append(event)
             elif isinstance(event, Frame) and self._protocol.state is OPEN:
                 self._heard(event)
         self._flush()
@@ -272,7 +277,8 @@ class Connection(asyncio.Protocol):
             return
         response = self._protocol.accept(request)
         if admitted.others and response.status_code == HTTPStatus.SWITCHING_PROTOCOLS:
-            self.deafen()  # who does not wait for the answer is heard behind it
+            self._early = []  # who does not wait for the answer is heard behind it
+            self.deafen()
             self._sockets.greet_later(self, response, admitted)
         else:
             self.greet(response, admitted)
@@ -300,6 +306,9 @@ class Connection(asyncio.Protocol):
             self._transport.pause_reading()
 
     def hear(self) -> None:
+        early, self._early = self._early, None
+        if early:
+            self._take(early)
         if not self._deaf and not self._transport.is_closing():
             self._transport.resume_reading()
 

@@ -17,6 +17,7 @@ from pydantic import SecretStr
 from redis import Redis
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidMessage, InvalidStatus
+from websockets.frames import Frame, Opcode
 
 from gateway import shared
 from gateway.shared import BOUND_S
@@ -26,7 +27,7 @@ from gateway.stream.descriptors import PythonDescriptors
 from sentio.config import StreamSettings
 from sentio.stack.redis import RedisServer
 from tests.gateways import DEADLINE_S, process
-from tests.stages import Stage, stage
+from tests.stages import HANDSHAKE, Stage, stage
 from tests.tokens import edwards, keys_file
 
 pytestmark = pytest.mark.anyio
@@ -156,6 +157,32 @@ async def test_handshake_that_fails_takes_no_place_anywhere(own_redis: RedisServ
                     pass
         async with made.both[0].phone():
             await made.knows({"address 127.0.0.1": 1})
+
+
+async def test_client_that_does_not_wait_for_the_answer_is_heard_behind_it(
+    own_redis: RedisServer, tmp_path: Path
+) -> None:
+    async with pair(own_redis, tmp_path) as made:
+        one, _ = made.both
+        first, second = (
+            Frame(Opcode.TEXT, json.dumps({"id": number, "op": "ping"}).encode()).serialize(mask=True)
+            for number in (1, 2)
+        )
+        reader, writer = await asyncio.open_connection("127.0.0.1", one.port)
+        assert own_redis.pid
+        os.kill(own_redis.pid, signal.SIGSTOP)
+        try:
+            writer.write(HANDSHAKE + first)
+            while not one.sockets._answering:  # noqa: ASYNC110 - until Redis is asked
+                await asyncio.sleep(0.005)
+            writer.write(second)
+        finally:
+            os.kill(own_redis.pid, signal.SIGCONT)
+        async with asyncio.timeout(DEADLINE_S):
+            said = await reader.readuntil(b'"id":2')
+        assert said.startswith(b"HTTP/1.1 101 ")
+        assert said.index(b'"greeting"') < said.index(b'"id":1')
+        writer.close()
 
 
 async def test_pusher_client_of_an_unknown_app_takes_no_place(own_redis: RedisServer, tmp_path: Path) -> None:
