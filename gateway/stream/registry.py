@@ -87,6 +87,9 @@ class Registry:
         self._prefix = shared.prefix(settings)
         self._most = {"user": settings.stream_user_connections, "address": settings.stream_address_connections}
         self._instance = ""
+        self._former = ""
+        """Under which name Redis last gave us a lease."""
+
         self._numbers = itertools.count(1)
         self._held: dict[Connection, Entry] = {}
         self._taking = False
@@ -186,11 +189,12 @@ class Registry:
 
     async def _join(self, redis: Redis) -> None:
         """Under a name that Redis has never heard, so that nothing of before counts, whenever it arrives."""
-        former, self._instance = self._instance, f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+        self._instance = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         async with asyncio.timeout(BOUND_S):
             for script in scripts.ALL:
                 await redis.script_load(script)
-        await self._run(redis, [Command(scripts.JOIN, (self._prefix, former))])
+        await self._run(redis, [Command(scripts.JOIN, (self._prefix, self._former))])
+        self._former = self._instance
         open_ones = list(self._held.values())
         self._taking = True
         for first in range(0, len(open_ones), SLICE):
@@ -278,11 +282,11 @@ class Registry:
 
     async def close(self) -> None:
         """Nobody is connected here any more; takes `BOUND_S` at most."""
-        former, self._instance = self._instance, ""
-        if former:
+        self._instance = ""
+        if self._former:
             with suppress(*TROUBLE):
                 async with asyncio.timeout(BOUND_S), shared.connected(self._url) as redis:
-                    await self._run(redis, [Command(scripts.JOIN, (self._prefix, former))])
+                    await self._run(redis, [Command(scripts.JOIN, (self._prefix, self._former))])
 
 
 @cache

@@ -231,6 +231,11 @@ async def test_redis_that_forgot_or_only_reads_is_an_outage(
                 redis.execute_command(*trouble)
                 async with other.phone(path_of("ada")), one.phone(path_of("bob")):
                     pass
+                if trouble[0] == "REPLICAOF":
+                    tried: set[str] = set()
+                    while len(tried) < 6:
+                        tried |= {gateway.registry._instance for gateway in made.both if gateway.registry}
+                        await asyncio.sleep(0.005)
                 redis.execute_command("REPLICAOF", "NO", "ONE")
                 await made.joined()
                 await made.knows({"user ada": 1, "address 127.0.0.1": 1})
@@ -251,7 +256,7 @@ async def test_redis_that_does_not_answer_costs_one_handshake_its_bound(
         try:
             began_s = clock()
             async with one.phone(path_of("ada")):
-                assert BOUND_S <= clock() - began_s < BOUND_S + 2
+                assert BOUND_S <= clock() - began_s < BOUND_S + 5
             assert one.registry
             assert not one.registry.joined, "the next ones do not ask"
         finally:
