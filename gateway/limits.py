@@ -35,8 +35,8 @@ class Rate:
     """``count`` in ``period_s`` for each key. Of one thread."""
 
     def __init__(self, count: int, period_s: float, *, now_s: Callable[[], float] = time.monotonic) -> None:
-        self._count = count
-        self._period_s = period_s
+        self.count = count
+        self.period_s = period_s
         self._now_s = now_s
         self._buckets: OrderedDict[str, Bucket] = OrderedDict()
 
@@ -45,12 +45,12 @@ class Rate:
         now_s = self._now_s()
         bucket = self._buckets.get(key)
         if bucket is None:
-            bucket = self._buckets[key] = Bucket(self._count, now_s)
+            bucket = self._buckets[key] = Bucket(self.count, now_s)
             if len(self._buckets) > MOST_KEYS:
                 self._buckets.popitem(last=False)
         else:
             self._buckets.move_to_end(key)
-        return bucket.wait_s(self._count, self._period_s, now_s)
+        return bucket.wait_s(self.count, self.period_s, now_s)
 
 
 class Places:

@@ -98,6 +98,10 @@ class AccessSettings(DatabaseSettings):
         "x-forwarded-for", description="how they say it: x-forwarded-for, forwarded, or protocol (PROXY, stream only)"
     )
     auth_audience: str | None = Field(None, description="what a token's aud has to have; unset: anything")
+    redis: SecretStr | None = Field(
+        None,
+        description="URL of the Redis in which instances share limits, redis://HOST:PORT/0; unset: each for itself",
+    )
 
 
 class StreamSettings(AccessSettings):

@@ -17,6 +17,7 @@ from gateway.stream.connection import Connection
 from gateway.stream.descriptors import Descriptors
 from gateway.stream.fanout import Fanout
 from gateway.stream.feed import Assigned, Feed, Item
+from gateway.stream.registry import Registry
 from gateway.stream.ring import Log
 from gateway.stream.session import admitting
 from gateway.stream.snapshot import Snapshot, Snapshots
@@ -99,6 +100,7 @@ class Stage:
     descriptors: Counting
     fanout: Fanout
     _feed: ByHand
+    registry: Registry | None = None
     _published: dict[Topic, int] = field(default_factory=dict)
 
     async def follow(self, *events: str) -> None:
@@ -154,10 +156,13 @@ async def stage(descriptors: Descriptors, **options: Any) -> AsyncIterator[Stage
     nobody = cast("Any", None)
     history = History(settings, nobody)
     sources = Sources(fanout, history, Stretches(settings, history, nobody), cast("Snapshots", NoRows()), sockets)
-    port = await sockets.listen(admitting(settings, sources))
+    registry = Registry(settings, settings.redis) if settings.redis else None
+    port = await sockets.listen(admitting(settings, sources, registry))
     tasks = [asyncio.create_task(fanout.run()), asyncio.create_task(sockets.watch())]
+    if registry:
+        tasks.append(asyncio.create_task(registry.run()))
     try:
-        yield Stage(port, sockets, counting, fanout, feed)
+        yield Stage(port, sockets, counting, fanout, feed, registry)
         assert not any(task.done() for task in tasks)
     finally:
         async with asyncio.timeout(DEADLINE_S):
@@ -165,3 +170,5 @@ async def stage(descriptors: Descriptors, **options: Any) -> AsyncIterator[Stage
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
+        if registry:
+            await registry.close()

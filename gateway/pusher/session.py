@@ -36,16 +36,15 @@ class Apps:
             raise SettingError("SENTIO_PUSHER_KEY is set and SENTIO_PUSHER_SECRET is not: private channels need it")
 
     def admit(self, target: str) -> Callable[[Connection], Hearer] | None:
-        """To whom a connection with this request target will belong; None when it is none of Pusher's."""
-        try:
-            key = words.key_of(target)
-            if key is None:
-                return None
-        except words.Refused as refusal:
-            return partial(TurnedAway, code=refusal.code, message=str(refusal))
+        """To whom a connection with this request target will belong; None when it is none of Pusher's.
+
+        Raises `Refused`; the connection is then for `TurnedAway`.
+        """
+        key = words.key_of(target)
+        if key is None:
+            return None
         if key != self._settings.pusher_key:
-            no_app = "application does not exist: SENTIO_PUSHER_KEY is not this key"
-            return partial(TurnedAway, code=words.NO_APP, message=no_app)
+            raise words.Refused(words.NO_APP, "application does not exist: SENTIO_PUSHER_KEY is not this key")
         return partial(
             Session,
             settings=self._settings,
@@ -59,9 +58,9 @@ class Apps:
 class TurnedAway:
     """Told why, in words that its library understands, and closed."""
 
-    def __init__(self, connection: Connection, code: int, message: str) -> None:
-        connection.offer(words.error(code, message))
-        connection.close(code, message)
+    def __init__(self, connection: Connection, refusal: words.Refused) -> None:
+        connection.offer(words.error(refusal.code, str(refusal)))
+        connection.close(refusal.code, str(refusal))
 
     def said(self, text: str | bytes) -> None:
         """Too late."""
@@ -120,7 +119,7 @@ class Session:
         self._subscriptions: dict[str, Subscription] = {}
         self._retries: dict[str, asyncio.TimerHandle] = {}
         self._bad = 0
-        admission.enter(None, connection.address)
+        admission.enter(connection, None)
         connection.offer(words.connection_established(self._socket_id))
 
     def said(self, text: str | bytes) -> None:
@@ -140,7 +139,7 @@ class Session:
         """The connection is closed, by whomever."""
         for name in list(self._subscriptions):
             self._leave(name)
-        self._admission.leave(None, self._connection.address)
+        self._admission.leave(self._connection, None)
 
     def beat(self) -> None:
         """A Pusher client pings when it hears nothing; the gateway asks with pings of WebSocket."""

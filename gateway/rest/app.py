@@ -57,6 +57,7 @@ def create_app(settings: RestSettings) -> FastAPI:
         with pool(settings.database, name="sentio-rest", size=CONNECTIONS) as connections:
             app.state.connections = connections
             yield
+            await app.state.guard.close()
 
     app = FastAPI(
         title="Sentio Stream",

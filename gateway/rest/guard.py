@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import Depends, FastAPI, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
@@ -12,6 +12,9 @@ from gateway.access import Access, Grant, Unwelcome
 from gateway.limits import Rate, source_of
 from gateway.proxies import Proxies
 from sentio.config import RestSettings
+
+if TYPE_CHECKING:
+    from gateway.rest.rate import SharedRate
 
 MINUTE_S = 60.0
 
@@ -25,12 +28,27 @@ class Guard:
     access: Access
     rate: Rate | None
     proxies: Proxies
+    shared_rate: "SharedRate | None" = None
+    """Goes before ``rate``."""
+
+    async def close(self) -> None:
+        if self.shared_rate:
+            await self.shared_rate.close()
 
 
 def guard(settings: RestSettings) -> Guard:
     """As set; raises `SettingError` for keys that cannot be read."""
     rate = Rate(settings.rest_requests, MINUTE_S) if settings.rest_requests else None
-    return Guard(Access(settings), rate, Proxies(settings))
+    return Guard(Access(settings), rate, Proxies(settings), _shared(rate, settings))
+
+
+def _shared(own: Rate | None, settings: RestSettings) -> "SharedRate | None":
+    if own is None or settings.redis is None:
+        return None
+    from gateway import shared
+    from gateway.rest.rate import SharedRate
+
+    return SharedRate(own, settings.redis, shared.prefix(settings))
 
 
 def describe(app: FastAPI) -> None:
@@ -62,7 +80,8 @@ async def admitted(
     if found.rate:
         peer = request.client.host if request.client else ""
         source = source_of(found.proxies.client(peer, request.headers.items()))
-        wait_s = found.rate.wait_s(f"user {grant.user}" if grant.user else source)
+        who = f"user {grant.user}" if grant.user else source
+        wait_s = await found.shared_rate.wait_s(who) if found.shared_rate else found.rate.wait_s(who)
         if wait_s:
             raise HTTPException(429, "too many requests", {"Retry-After": str(math.ceil(wait_s))})
     request.state.grant = grant

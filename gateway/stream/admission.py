@@ -3,27 +3,27 @@
 import random
 import time
 from collections import deque
+from typing import TYPE_CHECKING
 
 from websockets.http11 import Request
 
 from gateway.access import Access, Grant
 from gateway.limits import Bucket, Places, source_of
+from gateway.stream.connection import Connection, TurnedAway
 from gateway.stream.token import token_of
 from sentio import log
 from sentio.config import StreamSettings
+
+if TYPE_CHECKING:  # it takes 5 MB, for those who set a Redis
+    from gateway.stream.registry import Registry
 
 SECOND_S = 1.0
 REQUESTS_S = 10.0
 LATER_S = 10.0  # after which a user or an address with too many connections may try again
 
 
-class TurnedAway(Exception):
-    """Not now; ``status`` is HTTP's, ``retry_s`` when to come back."""
-
-    def __init__(self, status: int, message: str, retry_s: float) -> None:
-        super().__init__(message)
-        self.status = status
-        self.retry_s = retry_s
+class Alone(Exception):
+    """The other instances cannot be asked at the moment."""
 
 
 class Pace:
@@ -45,10 +45,15 @@ class Pace:
 
 
 class Admission:
-    """Belongs to the event loop. Raises `SettingError` for keys that cannot be read."""
+    """Belongs to the event loop. Raises `SettingError` for keys that cannot be read.
 
-    def __init__(self, settings: StreamSettings) -> None:
+    What is open here is counted here, always: it is part of what is open anywhere, and all there is when the registry
+    cannot be asked.
+    """
+
+    def __init__(self, settings: StreamSettings, registry: "Registry | None" = None) -> None:
         self.access = Access(settings)
+        self._registry = registry
         self._a_second = settings.stream_handshakes
         self._handshakes = Bucket(self._a_second, time.monotonic())
         self._turned_away: deque[float] = deque(maxlen=100_000)
@@ -61,36 +66,73 @@ class Admission:
     def check(self, address: str) -> None:
         """Raise `TurnedAway` where there are too many handshakes, or connections of this address."""
         self._check_pace()
-        if not self._addresses.has_room(source := source_of(address)):
-            self._say("address", source)
-            raise TurnedAway(429, "too many connections from your address", LATER_S)
+        self._check_address(address)
 
     def grant(self, request: Request) -> Grant:
         """What a handshake's token grants; raises `TurnedAway`, or `Unwelcome` for a token that is no good."""
         grant = self.access.grant(token_of(request))
-        if grant.user is not None and not self.has_room(grant.user):
-            raise TurnedAway(429, f"too many connections of {grant.user}", LATER_S)
+        self.check_user(grant.user)
         return grant
 
-    def has_room(self, user: str) -> bool:
-        """Whether a user may have one more connection."""
-        if self._users.has_room(user):
-            return True
-        self._say("user", user)
-        return False
+    def check_user(self, user: str | None) -> None:
+        """Raise `TurnedAway` for a user who may have no other connection here."""
+        if user is not None and not self._users.has_room(user):
+            raise self._too_many("user", user)
 
-    def enter(self, user: str | None, address: str | None) -> None:
+    @property
+    def is_shared(self) -> bool:
+        """Whether what is open on other instances counts too, at the moment."""
+        return self._registry is not None and self._registry.joined
+
+    async def check_all(self, connection: Connection, user: str | None) -> None:
+        """Raise `TurnedAway` where there is no room for one more on all instances together.
+
+        What is raised here and not there counts when the others cannot be asked. `enter` or `leave` in the same step.
+        """
+        assert self._registry
+        try:
+            full = await self._registry.enter(connection, user)
+        except Alone:
+            self._check_address(connection.address)
+            self.check_user(user)
+        else:
+            if full:
+                raise self._too_many(full, user or "" if full == "user" else source_of(connection.address))
+
+    def enter(self, connection: Connection, user: str | None) -> None:
         """A connection is open; `leave` with the same."""
+        self._addresses.enter(source_of(connection.address))
+        self.name(connection, user)
+
+    def name(self, connection: Connection, user: str | None) -> None:
+        """It is known whose the connection is."""
         if user is not None:
             self._users.enter(user)
-        if address is not None:
-            self._addresses.enter(source_of(address))
+        if self._registry:
+            self._registry.note(connection, user)
 
-    def leave(self, user: str | None, address: str) -> None:
+    def leave(self, connection: Connection, user: str | None) -> None:
         """It is closed."""
         if user is not None:
             self._users.leave(user)
-        self._addresses.leave(source_of(address))
+        self._addresses.leave(source_of(connection.address))
+        self.forget(connection)
+
+    def forget(self, connection: Connection) -> None:
+        """It was closed before it was open."""
+        if self._registry:
+            self._registry.leave(connection)
+
+    def _check_address(self, address: str) -> None:
+        if not self._addresses.has_room(source := source_of(address)):
+            raise self._too_many("address", source)
+
+    def _too_many(self, kind: str, who: str) -> TurnedAway:
+        if self._once.due(kind):
+            log.get().warning("too many connections", of=who, setting=f"SENTIO_STREAM_{kind.upper()}_CONNECTIONS")
+        return TurnedAway(
+            429, f"too many connections {'from your address' if kind == 'address' else f'of {who}'}", LATER_S
+        )
 
     def _check_pace(self) -> None:
         if not self._a_second:
@@ -108,7 +150,3 @@ class Admission:
         # As long as it takes to let in all who were turned away of late, each at a moment of its own.
         retry_s = random.uniform(1, 2 + len(self._turned_away) / self._a_second)  # noqa: S311 - no secret
         raise TurnedAway(503, "too many handshakes at the moment", retry_s)
-
-    def _say(self, kind: str, who: str) -> None:
-        if self._once.due(kind):
-            log.get().warning("too many connections", of=who, setting=f"SENTIO_STREAM_{kind.upper()}_CONNECTIONS")

@@ -7,6 +7,9 @@ transport has what the socket did not take, and as long as it has any the handle
 import asyncio
 import math
 import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Protocol
 
 from websockets.exceptions import ProtocolError
@@ -17,7 +20,6 @@ from websockets.server import ServerProtocol
 
 from gateway.access import Unwelcome
 from gateway.proxies import BadPreface, Preface
-from gateway.stream.admission import TurnedAway
 from gateway.stream.deflate import Codec, codec_of
 from gateway.stream.framing import framed
 
@@ -29,6 +31,15 @@ HANDSHAKE_S = 4.0
 CLOSE_S = 3.0
 AT_ONCE_BYTES = 1 << 16
 """Most bytes to offer after one `Connection.room`, unless one message has more."""
+
+
+class TurnedAway(Exception):
+    """Not now; ``status`` is HTTP's, ``retry_s`` when to come back."""
+
+    def __init__(self, status: int, message: str, retry_s: float) -> None:
+        super().__init__(message)
+        self.status = status
+        self.retry_s = retry_s
 
 
 class Hearer(Protocol):
@@ -50,12 +61,24 @@ class Hearer(Protocol):
         """The gateway closes: code and reason as the client's protocol has them. Last words may be offered."""
 
 
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """To whom a connection will belong once its handshake is done."""
+
+    greet: "Callable[[Connection], Hearer]"
+    others: "Callable[[], Awaitable[None]] | None" = None
+    """Asks the other instances, before; raises `TurnedAway`."""
+
+    never: Callable[[], None] | None = None
+    """The others agreed, and the connection was gone."""
+
+
 class Connection(asyncio.Protocol):
     """Belongs to the event loop. Ended, for whatever reason, it takes what is offered and drops it."""
 
     __slots__ = (
-        "_deaf", "_drained", "_ending", "_hearer", "_held_since_s", "_part", "_preface", "_protocol", "_quiet",
-        "_sockets", "_timer", "_transport", "address", "handle",
+        "_deaf", "_drained", "_early", "_ending", "_hearer", "_held_since_s", "_part", "_preface", "_protocol",
+        "_quiet", "_sockets", "_timer", "_transport", "address", "handle",
     )  # fmt: skip
 
     def __init__(self, sockets: "Sockets") -> None:
@@ -79,6 +102,9 @@ class Connection(asyncio.Protocol):
         self._quiet = False
         self._deaf = False
         self._ending = False
+        self._early: list[Event] | None = None
+        """What came with the request, while the other instances are asked about it."""
+
         self._drained: asyncio.Future[None] | None = None
         self._held_since_s: float | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -229,6 +255,8 @@ class Connection(asyncio.Protocol):
         for event in events:
             if isinstance(event, Request):
                 self._requested(event)
+            elif self._early is not None:
+                self._early.append(event)
             elif isinstance(event, Frame) and self._protocol.state is OPEN:
                 self._heard(event)
         self._flush()
@@ -240,21 +268,49 @@ class Connection(asyncio.Protocol):
             return
         try:
             self.address = self._sockets.proxies.client(self.address, request.headers.raw_items())
-            greet = self._sockets.admit(request, self.address)
+            admitted = self._sockets.admit(request, self)
         except Unwelcome as refusal:
             self.reject(401, f"{refusal}\n")
             return
         except TurnedAway as refusal:
-            self.reject(refusal.status, f"{refusal}\n", retry_s=refusal.retry_s)
+            self.turn_away(refusal)
             return
+        response = self._protocol.accept(request)
+        if admitted.others and response.status_code == HTTPStatus.SWITCHING_PROTOCOLS:
+            self._early = []  # who does not wait for the answer is heard behind it
+            self.deafen()
+            self._sockets.greet_later(self, response, admitted)
+        else:
+            self.greet(response, admitted)
+
+    def greet(self, response: Response, admitted: Admitted) -> None:
+        """Accept the handshake, or not, as the response says."""
         if self._sockets.closing:
             self.reject(503, "the gateway restarts; come back in a moment\n", retry_s=1)
-            return
-        self.respond(self._protocol.accept(request))
+        elif not self._transport.is_closing():
+            self.respond(response)
         if self._protocol.state is OPEN:
             if self._timer:
                 self._timer.cancel()
-            self._hearer = greet(self)
+            self._hearer = admitted.greet(self)
+        elif admitted.never:
+            admitted.never()
+
+    def turn_away(self, refusal: TurnedAway) -> None:
+        """Answer the HTTP request with when to come back."""
+        self.reject(refusal.status, f"{refusal}\n", retry_s=refusal.retry_s)
+
+    def deafen(self) -> None:
+        """Leave what the client says with the kernel, until `hear`."""
+        if not self._transport.is_closing():
+            self._transport.pause_reading()
+
+    def hear(self) -> None:
+        early, self._early = self._early, None
+        if early:
+            self._take(early)
+        if not self._deaf and not self._transport.is_closing():
+            self._transport.resume_reading()
 
     def respond(self, response: Response) -> None:
         """Answer the HTTP request."""

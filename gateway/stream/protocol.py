@@ -24,6 +24,7 @@ RETRY_S = 5
 # 44xx: do not come back as you are. 45xx, and the registered 1012 "service restart": come back with your cursors.
 CLOSE_BAD_REQUESTS = 4400
 CLOSE_EXPIRED = 4401
+CLOSE_DISCONNECTED = 4403
 CLOSE_TOO_MANY_REQUESTS = 4429
 CLOSE_SLOW = 4508
 CLOSE_RESTART = 1012

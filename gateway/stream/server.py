@@ -4,6 +4,7 @@ import asyncio
 import multiprocessing
 import signal
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 import uvloop
 
@@ -23,6 +24,9 @@ from sentio import log
 from sentio.config import StreamSettings
 from sentio.config import listening as can_listen
 from sentio.stopping import end_soon
+
+if TYPE_CHECKING:
+    from gateway.stream.registry import Registry
 
 LOG_READS = 4
 CONNECTIONS = 4
@@ -79,7 +83,8 @@ async def run(
     health = Health(feed, fanout, connections, database_threads)
 
     sockets = Sockets(written_by, settings, answer=health.answer)
-    admit = admitting(settings, Sources(fanout, history, stretches, snapshots, sockets))
+    registry = _registry(settings)
+    admit = admitting(settings, Sources(fanout, history, stretches, snapshots, sockets), registry)
 
     tasks = []
     feed.start()
@@ -97,6 +102,8 @@ async def run(
             asyncio.create_task(_beat(sockets, fanout, settings.stream_heartbeat_s)),
             asyncio.create_task(stop.wait()),
         ]
+        if registry:
+            tasks.append(asyncio.create_task(registry.run()))
         # The first to end is the stop, or a bug that must not leave a gateway that looks alive.
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         log.get().info("closing", clients=len(sockets.all))
@@ -111,11 +118,21 @@ async def run(
     finally:
         for task in tasks:
             task.cancel()
+        if registry:
+            await registry.close()
         stretches.stop()
         await feed.stop()
         log_threads.shutdown(wait=False, cancel_futures=True)
         database_threads.shutdown(wait=False, cancel_futures=True)
         connections.close(timeout=0)
+
+
+def _registry(settings: StreamSettings) -> "Registry | None":
+    if settings.redis is None:
+        return None
+    from gateway.stream.registry import Registry
+
+    return Registry(settings, settings.redis)
 
 
 async def _beat(sockets: Sockets, fanout: Fanout, period_s: float) -> None:

@@ -9,12 +9,12 @@ from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any
 
-from websockets.http11 import Request
+from websockets.http11 import Request, Response
 from websockets.typing import Origin
 
 from gateway.proxies import Proxies
 from gateway.stream import protocol
-from gateway.stream.connection import Connection, Hearer
+from gateway.stream.connection import Admitted, Connection, TurnedAway
 from gateway.stream.deflate import Offers
 from gateway.stream.descriptors import Descriptors
 from gateway.stream.tls import tls
@@ -31,8 +31,8 @@ END_S = 4.5
 Answer = Coroutine[Any, Any, tuple[int, str]]
 """Status and text of an HTTP answer."""
 
-Admit = Callable[[Request, str], Callable[[Connection], Hearer]]
-"""To whom the connection of an address will belong once its handshake is done; raises `Unwelcome` or `TurnedAway`."""
+Admit = Callable[[Request, Connection], Admitted]
+"""Looks at a handshake; raises `Unwelcome` or `TurnedAway`."""
 
 
 def origins(settings: StreamSettings) -> list[Origin | None] | None:
@@ -121,7 +121,26 @@ class Sockets:
         async def respond() -> None:
             connection.reject(*await answer)
 
-        task = asyncio.create_task(respond())
+        self._later(respond())
+
+    def greet_later(self, connection: Connection, response: Response, admitted: Admitted) -> None:
+        """Once the other instances have been asked."""
+        others = admitted.others
+        assert others
+
+        async def greet() -> None:
+            try:
+                await others()
+            except TurnedAway as refusal:
+                connection.turn_away(refusal)
+            else:
+                connection.greet(response, admitted)
+            connection.hear()
+
+        self._later(greet())
+
+    def _later(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
         self._answering.add(task)
         task.add_done_callback(self._answering.discard)
 

@@ -1,6 +1,7 @@
 """Several processes of the stream on one port: the kernel gives each new connection to one of them (SO_REUSEPORT).
 
 They share nothing: each reads the logs by itself, without a consumer group, and a cursor of one is good on all.
+Where a Redis is set their limits are common, as they are with other instances (`gateway.stream.registry`).
 """
 
 import multiprocessing

@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from sentio.cli import data, publish, run, schemas, stack, topics, verify
+from sentio.cli import clients, data, publish, run, schemas, stack, topics, verify
 from sentio.cli.demo import command as demo
 from sentio.errors import Fatal, Retryable, SettingError
 
@@ -25,6 +25,7 @@ app.command("lag")(data.lag)
 app.command("skip")(data.skip)
 app.command("verify")(verify.verify)
 app.add_typer(stack.app, name="stack")
+app.add_typer(clients.app, name="clients")
 app.add_typer(topics.app, name="topics")
 app.add_typer(schemas.app, name="schemas")
 

@@ -12,6 +12,7 @@ import pytest
 if TYPE_CHECKING:
     from sentio.stack.kafka import KafkaServer
     from sentio.stack.postgres import PostgresServer
+    from sentio.stack.redis import RedisServer
     from sentio.testing.servers import Kafka
 
 
@@ -69,6 +70,19 @@ def own_database(tmp_path: Path) -> "Iterator[PostgresServer]":
     from sentio.stack.postgres import PostgresServer
 
     server = PostgresServer(tmp_path / "own-postgres", dies_with_parent=True)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.remove()
+
+
+@pytest.fixture
+def own_redis(tmp_path: Path) -> "Iterator[RedisServer]":
+    """A running local Redis of this test alone, to be stopped, killed and started again."""
+    from sentio.stack.redis import RedisServer
+
+    server = RedisServer(tmp_path / "own-redis", dies_with_parent=True)
     try:
         server.start()
         yield server

@@ -1,5 +1,8 @@
 """Token buckets: so many at once, then as fast as they refill, each key for itself."""
 
+import subprocess
+import sys
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -51,6 +54,11 @@ def test_memory_is_bounded_and_the_busy_are_not_forgotten(monkeypatch: pytest.Mo
         rate.wait_s(str(number))
         assert rate.wait_s("busy") > 0
     assert len(rate._buckets) == 10
+
+
+def test_redis_costs_nothing_where_none_is_set() -> None:
+    code = "import sys, gateway.stream.workers, gateway.rest.app; sys.exit('redis' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 @pytest.mark.parametrize(
