@@ -56,8 +56,6 @@ class History:
 
     async def positions_at(self, since: datetime, log: Log) -> Positions:
         """Where the first messages of ``since`` or later stand; raises `CannotResume`, or `Retryable` in an outage."""
-        if since > datetime.now(UTC):
-            return log.positions.copy()
         time_ms = int(since.timestamp() * 1000)
         starts = await self._starts.get((log, time_ms), lambda: self._in_thread(self._starts_at, log, time_ms))
         if log.topic.cleanup != "delete" or since < datetime.now(UTC) - timedelta(days=log.topic.kafka_days):

@@ -34,6 +34,12 @@ class Page:
         return [f'"at":"{at}","data":{text}' for at, text in zip(self.times, self.documents, strict=True)]
 
     @cached_property
+    def sent_as(self) -> list[tuple[str, int]]:
+        """Producer and sequence of each event."""
+        columns = (self._batch.records.column(name).to_pylist() for name in ("producer", "sequence"))
+        return list(zip(*columns, strict=True))
+
+    @cached_property
     def documents(self) -> list[str]:
         """A JSON object of each event."""
         return documents.documents(self._batch.records)
@@ -73,6 +79,10 @@ class Entry:
     def document(self) -> str:
         """The event as a JSON object."""
         return self.page.documents[self.row]
+
+    @property
+    def sent_as(self) -> tuple[str, int]:
+        return self.page.sent_as[self.row]
 
     def is_in(self, channel: Channel) -> bool:
         return channel.value is None or channel.value == self.value

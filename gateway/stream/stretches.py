@@ -39,8 +39,6 @@ class Stretch:
     first: int
     end: int
     entries: Sequence[Entry]
-    sent_as: Sequence[tuple[str, int]]
-    """Producer and sequence of each entry."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +61,8 @@ class Reader:
     def take(self, stretch: Stretch, first: int) -> list[Entry]:
         """Entries of the channel from offset ``first`` on: none that came before, each saying what came before it."""
         found = []
-        for entry, (producer, sequence) in zip(stretch.entries, stretch.sent_as, strict=True):
-            if not self._marks.is_new(entry.partition, producer, sequence) or not entry.is_in(self.channel):
+        for entry in stretch.entries:
+            if not self._marks.is_new(entry.partition, *entry.sent_as) or not entry.is_in(self.channel):
                 continue
             if entry.offset >= first:
                 found.append(self._after_last(entry))
@@ -72,11 +70,14 @@ class Reader:
         return found
 
     def follow(self, entries: Iterable[Entry]) -> Iterator[Entry]:
-        """Entries in memory that come next: the first ones do not know what came before them."""
+        """Entries in memory that come next: none that came before, each saying what came before it."""
+        came_before = bool(self._marks.highest)
         for entry in entries:
             if not entry.is_in(self.channel):
                 continue
-            yield entry if entry.previous_in(self.channel) is not None else self._after_last(entry)
+            if came_before and not self._marks.is_new(entry.partition, *entry.sent_as):
+                continue
+            yield self._after_last(entry)
             self._last[entry.partition] = entry.offset
 
     def _after_last(self, entry: Entry) -> Entry:
@@ -210,20 +211,14 @@ class Stretches:
             known = spans.get((name, partition), (first, end))
             spans[name, partition] = (known[0], max(known[1], end))
         batch = to_batch(log.topic, self._messages(spans), Marks()).batch
-        found: dict[tuple[int, int], tuple[list[Entry], list[tuple[str, int]]]] = {key: ([], []) for key in wanted}
-        sent_as = zip(
-            batch.records.column("producer").to_pylist(), batch.records.column("sequence").to_pylist(), strict=True
-        )
-        for entry, sent in zip(Numbering().entries(batch), sent_as, strict=True):
-            of_stretch = found.get((entry.partition, entry.offset // STRETCH_OFFSETS))
-            if of_stretch:
-                of_stretch[0].append(entry)
-                of_stretch[1].append(sent)
-        for entries, _ in found.values():
-            if entries:
-                _ = entries[0].page.bodies  # the text is made here, and not on the event loop
-                break
-        return {key: Stretch(*span, *found[key]) for key, span in wanted.items()}
+        entries = Numbering().entries(batch)
+        if entries:
+            _ = entries[0].page.bodies, entries[0].page.sent_as  # made here, and not on the event loop
+        found: dict[tuple[int, int], list[Entry]] = {key: [] for key in wanted}
+        for entry in entries:
+            if (of_stretch := found.get((entry.partition, entry.offset // STRETCH_OFFSETS))) is not None:
+                of_stretch.append(entry)
+        return {key: Stretch(*span, found[key]) for key, span in wanted.items()}
 
     def _messages(self, spans: Mapping[kafka.Place, tuple[int, int]]) -> list[Message]:
         heard_s = time.monotonic()
