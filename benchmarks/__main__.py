@@ -17,13 +17,14 @@ from benchmarks.harness import Contestant
 from benchmarks.stage import Stage
 from sentio import log
 
-NAMES = ("codec", "publish", "latency", "store", "aggregates")
+NAMES = ("codec", "publish", "latency", "store", "aggregates", "gateway")
 
 
 class Benchmark(Protocol):
     """What a benchmark module holds; ``versions()`` names its peers' where it has any.
 
-    One without contestants has ``rows(stage, rounds)``, which gives the rows themselves.
+    One without contestants has ``rows(stage, rounds)``, which gives the rows themselves, and ``EVENTS`` where it
+    counts others than those of the stage.
     """
 
     NAME: str
@@ -70,7 +71,7 @@ def _run(each: Benchmark, rehearsal: Stage, timed: Stage, rounds: int, console: 
         rows = each.rows(timed, rounds)
     else:
         rows = [row.as_json() for row in harness.run(each.contestants(timed), rehearsal, timed, rounds=rounds)]
-    result = results.document(rows, events=timed.events, rounds=rounds, versions=versions)
+    result = results.document(rows, events=getattr(each, "EVENTS", timed.events), rounds=rounds, versions=versions)
     results.write(each.NAME, result)
     Console(width=None if sys.stdout.isatty() else 160).print(report.table(each.TITLE, result))
 
