@@ -11,7 +11,7 @@ from typing import Annotated, Protocol, cast
 import typer
 from rich.console import Console
 
-from benchmarks import harness, programs, report, results, stage
+from benchmarks import harness, programs, report, results, scale, stage
 from benchmarks.goals import Goal
 from benchmarks.harness import Contestant
 from benchmarks.stage import Stage
@@ -61,6 +61,8 @@ def main(
         finally:
             shutil.rmtree(root, ignore_errors=True)
     path = report.write({name: benchmark(name) for name in NAMES if exists(name)})
+    if gateway := results.read_all().get("gateway"):
+        scale.write(gateway)
     console.print(f"written: {path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path.name}")
 
 

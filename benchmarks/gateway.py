@@ -24,18 +24,21 @@ NOTES = """Microseconds of the server process for each message that a client rec
 or the clients'. `sentio` is the process `sentio run stream` on a real Kafka, one worker, with all it has: each client
 shows a token, subscribes `trades` and gets a snapshot, cursors and heartbeats; its figures hold reading and decoding
 the log. Only the limits that refuse a load test are off (connections of a user and an address, pace of handshakes).
-The others are sent our updates, the same bytes but for the time, over a socket (`websockets.broadcast` and picows,
-without tokens and subscriptions) or by its HTTP API (Centrifugo: token, subscription, history and recovery on; one
-worker, as many threads as it likes), and go round all clients at once. Rows without a number are of 10,000 connections
-and single messages, 0.4 s apart; at 1,000 connections they are 50 ms apart, `10 a second` and `100 a second` is what
-each client gets. `together`: so many published at once. Ours sends what comes within a tick (`SENTIO_STREAM_WAIT_MS`,
-20 ms or as said) together; Centrifugo joins what waits in a client's queue; the other two send each by itself.
-`compressed`: the clients offer permessage-deflate; otherwise they do not. Clients are one process in C
-(`benchmarks/load/`), which counts every message: a round in which one is missing does not count. Times are from before
-the trade is encoded for Kafka, or is given to the peer, until the client has read it. `memory_kb_per_connection` is the
-process's own (not the kernel's) once all are connected; `handshakes_per_cpu_s` has token and subscription in it where
-there are such; `idle_ms_per_s` is the processor's time for all connections while nothing is published; `bytes` is what
-a message takes on the wire without its frame's head. The run with churn is one round."""
+The limit is one `send()` after the other from our native loop, with nothing around it. The others are sent our
+updates, the same bytes but for the time, over a socket (`websockets.broadcast` and picows, without tokens and
+subscriptions) or by its HTTP API (Centrifugo: token, subscription, history and recovery on, on as many cores as it
+likes). Rows without a number are of 10,000 connections and single messages, 0.4 s apart; at 1,000 connections they
+are 50 ms apart, `10 a second` and `100 a second` is what each client gets. `ten together` are published at once. Ours
+sends what comes within a tick (`SENTIO_STREAM_WAIT_MS`, 20 ms or as said) together; Centrifugo joins what waits in a
+client's queue; the other two send each by itself. `compressed`: the clients offer permessage-deflate; otherwise they
+do not. Clients are one process in C (`benchmarks/load/`), which counts every message: a round in which one is missing
+does not count. Times are from before the trade is encoded for Kafka, or is given to the peer, until the client has
+read it. `memory_kb_per_connection` is the process's own (not the kernel's) once all are connected;
+`handshakes_per_cpu_s` has token and subscription in it where there are such; `idle_ms_per_s` is the processor's time
+for all connections while nothing is published; `bytes` is what a message takes on the wire without its frame's head.
+With churn one client in a hundred leaves each second, half of them without a word, and comes back with its cursor
+within five seconds; `lost` and `repeated` are counted by each client, by partition and offset; one round, as long as
+`seconds` says."""
 PROFILE = """To be filled from a profile."""
 WEBSOCKETS, CENTRIFUGO = "websockets.broadcast", "centrifugo"
 AT_1000 = "1,000 connections"
@@ -58,7 +61,7 @@ GOALS = [
 ]  # fmt: skip
 
 SETTLE_S = 1.0
-IDLE_S = 3.0
+IDLE_S = 2.0
 LIMIT_S = 60.0
 
 
@@ -98,12 +101,12 @@ class Setting:
         return ", ".join(each for each in said if each)
 
 
-SINGLE, TEN, HUNDRED = Pace("", 0.05, 80), Pace("10 a second", 0.1, 40), Pace("100 a second", 0.01, 400)
+SINGLE, TEN, HUNDRED = Pace("", 0.05, 60), Pace("10 a second", 0.1, 25), Pace("100 a second", 0.01, 300)
 SETTINGS = [
     Setting(1_000, [SINGLE, TEN, HUNDRED]),
     Setting(1_000, [HUNDRED], tick_ms=100),
     Setting(1_000, [SINGLE, Pace("100 a second", 0.01, 100)], compressed=True),
-    Setting(10_000, [Pace("", 0.4, 12), Pace("ten together", 0.5, 4, together=10)]),
+    Setting(10_000, [Pace("", 0.4, 10), Pace("ten together", 0.5, 4, together=10)]),
 ]
 EVENTS = sum(setting.clients * pace.messages for setting in SETTINGS for pace in setting.paces)
 """Deliveries of ours in a round."""
@@ -115,6 +118,8 @@ def rows(stage: Stage, rounds: int) -> list[dict[str, Any]]:
     """A row for every contestant and setting, and one of the run with churn, in JSON's form."""
     done: defaultdict[str, list[Figures]] = defaultdict(list)
     out: dict[str, str] = {}
+    stage.say(f"  {gateway_churn.WHO}, for {gateway_churn.LAST_S:g} s")
+    churned = gateway_churn.row(stage)
     servers = gateway_servers.contestants(gateway_servers.recorded(stage))
     for _ in range(rounds):
         for setting in SETTINGS:
@@ -132,8 +137,7 @@ def rows(stage: Stage, rounds: int) -> list[dict[str, Any]]:
                         done[who].append(figures)
     made = [row(who, figures) for who, figures in _in_order(done) if who not in out]
     made += [{"who": who, "why": why} for who, why in out.items()]
-    stage.say(f"  {gateway_churn.WHO}, for {gateway_churn.LAST_S:g} s")
-    return [*made, gateway_churn.row(stage)]
+    return [*made, churned]
 
 
 def row(who: str, rounds: Sequence[Figures]) -> dict[str, Any]:

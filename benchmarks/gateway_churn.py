@@ -13,7 +13,7 @@ from benchmarks import clocks, gateway_load, gateway_servers
 from benchmarks.gateway_load import Load
 from benchmarks.gateway_servers import Ours
 from benchmarks.harness import Differs, Unavailable
-from benchmarks.memory import own_kb
+from benchmarks.memory import kernel_kb, own_kb
 from benchmarks.stage import Stage
 
 CLIENTS = 15_000
@@ -22,6 +22,9 @@ CHURN = 0.01
 
 EVERY_S = 0.5
 """Between two trades."""
+
+LONGEST_AWAY_S = 5.0
+"""So long, at most, is one away: what it misses comes from memory."""
 
 LAST_S = float(os.environ.get("CHURN_S", "600"))
 SETTLED_S = 60.0
@@ -32,32 +35,38 @@ def row(stage: Stage, clients: int = CLIENTS, last_s: float = LAST_S) -> dict[st
     """The row, in JSON's form: one round of ``last_s`` seconds."""
     try:
         with gateway_servers.ours(stage) as running:
-            empty_kb = own_kb(running.program.pid)
+            base_kb, kernel_before_kb = own_kb(running.program.pid), kernel_kb()
             with gateway_load.started(stage, running.port, clients, [*running.options, "--check"]) as load:
                 load.wait("live", clients, limit_s=120)
+                time.sleep(1)
+                sockets_kb = kernel_kb() - kernel_before_kb
                 watch = clocks.Watch({"server": clocks.exact(running.program.pid)}).start()
                 _publish(running, load, clients, last_s)
                 found = _settled(load, running.trading.ends(), clients)
                 cpu_s, wall_s = watch.stop()
-                memory_kb = (own_kb(running.program.pid) - empty_kb) / clients
+                memory = {
+                    "memory_kb_per_connection": round((own_kb(running.program.pid) - base_kb) / clients, 2),
+                    "kernel_kb_per_connection": round(sockets_kb / clients, 2),
+                    "base_mb": round(base_kb / 1e3, 1),
+                }
                 return as_row(
                     found,
                     expected=running.trading.published * clients,
                     cpu_s=cpu_s["server"],
                     wall_s=wall_s,
-                    parts={"memory_kb_per_connection": round(memory_kb, 2), "seconds": last_s},
+                    parts=memory | {"seconds": last_s},
                 )
     except Unavailable as failure:
         return {"who": WHO, "why": str(failure)}
 
 
 def _publish(running: Ours, load: Load, clients: int, last_s: float) -> None:
-    load.ask(f"churn {clients * CHURN:g}")
+    load.ask(f"churn {clients * CHURN:g} {LONGEST_AWAY_S:g}")
     began_s = time.monotonic()
     for turn in range(int(last_s / EVERY_S)):
         time.sleep(max(0.0, began_s + turn * EVERY_S - time.monotonic()))
         running.publish(1)
-    load.ask("churn 0")
+    load.ask("churn 0 0")
 
 
 def _settled(load: Load, ends: list[int], clients: int) -> dict[str, Any]:

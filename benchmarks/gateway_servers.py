@@ -6,7 +6,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -125,9 +125,17 @@ def ours(stage: Stage, *, tick_ms: float = 20, compressed: bool = False) -> Iter
             trading = Trading(log)
             subscribe = {"id": 1, "op": "subscribe", "channels": ["trades"]}
             again = json.dumps(subscribe | {"cursor": {"trades": "%s"}})
-            options = ["--header", f"Authorization: Bearer {_token()}", "--say", json.dumps(subscribe)]
+            options = ["--header", f"Authorization: {_bearer()}", "--say", json.dumps(subscribe)]
             options += ["--live", '"type":"snapshot"', "--again", again]
             yield Ours(program, port, trading.publish, [*options, *_offer(compressed=compressed)], trading)
+
+
+@contextmanager
+def bare(stage: Stage, *, messages: "Frames") -> Iterator[Running]:
+    """No server at all."""
+    command = [sys.executable, str(HERE / "peers" / "bare_send.py")]
+    with _broadcasting(stage, "bare", command, [], messages) as running:
+        yield running
 
 
 @contextmanager
@@ -176,7 +184,7 @@ class Frames:
 def recorded(stage: Stage, count: int = 24) -> Frames:
     """Updates of a gateway of ours with one client."""
     with ours(stage) as running:
-        headers = {"Authorization": f"Bearer {_token()}"}
+        headers = {"Authorization": _bearer()}
         with connect(f"ws://127.0.0.1:{running.port}", additional_headers=headers) as client:
             client.send('{"id":1,"op":"subscribe","channels":["trades"]}')
             while '"snapshot"' not in str(client.recv(timeout=START_S)):
@@ -191,6 +199,7 @@ def recorded(stage: Stage, count: int = 24) -> Frames:
 
 def contestants(messages: Frames) -> list[Server]:
     return [
+        Server("limit: send() alone", partial(bare, messages=messages)),
         Server("sentio", ours, compresses=True),
         Server("websockets.broadcast", partial(websockets, messages=messages), compresses=True),
         Server("picows", partial(picows, messages=messages)),
@@ -224,9 +233,12 @@ def _offer(*, compressed: bool) -> list[str]:
     return ["--header", COMPRESSED] if compressed else []
 
 
-def _token() -> str:
-    said: Mapping[str, object] = {"sub": "bench", "exp": int(time.time()) + 86_400, "channels": ["trades"]}
-    return jwt.encode(dict(said), SECRET, "HS256")
+def _bearer() -> str:
+    return f"Bearer {_token(channels=['trades'])}"
+
+
+def _token(**claims: object) -> str:
+    return jwt.encode({"sub": "bench", "exp": int(time.time()) + 86_400, **claims}, SECRET, "HS256")
 
 
 def _answers(url: str) -> bool:

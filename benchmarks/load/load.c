@@ -10,7 +10,7 @@
    Commands on its input, each answered with a line of JSON:
      count          live, updates and bytes (of updates' payloads) since the last report
      report         the same, with p50_ms, p99_ms and max_ms of their age; the next begins here
-     churn N        from now on N clients a second leave, half without a word, and come back within 5 s; 0: no more
+     churn N S      from now on N clients a second leave, half without a word, and come back within S seconds
      ends O O ...   the next offset of each partition of the topic: total, lost, repeated, and why (see counting.c),
                     left and dropped (closed by the server, or refused) connections
    It ends with its input. */
@@ -33,13 +33,11 @@
 
 enum { UNDER_WAY = 64, ADDRESSES = 16, EVENTS = 512, READ_BYTES = 1 << 17, MOST_SAID = 8 };
 
-static const double LONGEST_AWAY_S = 5.0;
-
 static struct client *clients;
 static size_t *away; /* places in `clients` */
 static size_t count, away_count, under_way, live;
 static uint64_t left, lost_connections;
-static double churn, to_leave, churned_s;
+static double churn, longest_away_s, to_leave, churned_s;
 static int poller, port;
 static char headers[8192];
 static const char *path = "/", *said[MOST_SAID], *again;
@@ -151,7 +149,7 @@ static void send_away(struct client *client) {
         say(client, 8, GOING, sizeof GOING);
     else
         setsockopt(client->socket, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
-    leave(client, now_s() + LONGEST_AWAY_S * (double)random() / (double)RAND_MAX);
+    leave(client, now_s() + longest_away_s * (double)random() / (double)RAND_MAX);
 }
 
 static void move(double at_s) {
@@ -177,8 +175,9 @@ static void obey(char *line) {
     if (strcmp(word, "count") == 0 || strcmp(word, "report") == 0) {
         report(word[0] == 'r', live);
     } else if (strcmp(word, "churn") == 0) {
-        char *rate = strtok(NULL, " \n");
+        char *rate = strtok(NULL, " \n"), *longest_s = strtok(NULL, " \n");
         churn = rate ? atof(rate) : 0;
+        longest_away_s = longest_s ? atof(longest_s) : 0;
         printf("{\"churn\":%g}\n", churn);
     } else if (strcmp(word, "ends") == 0) {
         while ((word = strtok(NULL, " \n")) && partitions < PARTITIONS) ends[partitions++] = atoll(word);
