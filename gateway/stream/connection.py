@@ -255,6 +255,7 @@ class Connection(asyncio.Protocol):
             if self._timer:
                 self._timer.cancel()
             self._hearer = greet(self)
+            request.headers.clear()  # the parser of `websockets` would keep them, token and all, as long as it lives
 
     def respond(self, response: Response) -> None:
         """Answer the HTTP request."""
