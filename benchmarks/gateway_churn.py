@@ -28,19 +28,24 @@ LONGEST_AWAY_S = 5.0
 
 LAST_S = float(os.environ.get("CHURN_S", "600"))
 SETTLED_S = 60.0
+HEARTBEAT_S = 15.0
+IDLE_S = 2 * HEARTBEAT_S
 WHO = f"sentio, {CLIENTS:,} connections with churn"
 
 
-def row(stage: Stage, clients: int = CLIENTS, last_s: float = LAST_S) -> dict[str, Any]:
+def row(stage: Stage, clients: int = CLIENTS, last_s: float = LAST_S, idle_s: float = IDLE_S) -> dict[str, Any]:
     """The row, in JSON's form: one round of ``last_s`` seconds."""
     try:
-        with gateway_servers.ours(stage) as running:
+        with gateway_servers.ours(stage, heartbeat_s=HEARTBEAT_S) as running:
             base_kb, kernel_before_kb = own_kb(running.program.pid), kernel_kb()
             with gateway_load.started(stage, running.port, clients, [*running.options, "--check"]) as load:
                 load.wait("live", clients, limit_s=120)
                 time.sleep(1)
                 sockets_kb = kernel_kb() - kernel_before_kb
                 watch = clocks.Watch({"server": clocks.exact(running.program.pid)}).start()
+                time.sleep(idle_s)
+                idle_s_per_s = watch.stop()[0]["server"] / idle_s
+                watch.start()
                 _publish(running, load, clients, last_s)
                 found = _settled(load, running.trading.ends(), clients)
                 cpu_s, wall_s = watch.stop()
@@ -54,7 +59,7 @@ def row(stage: Stage, clients: int = CLIENTS, last_s: float = LAST_S) -> dict[st
                     expected=running.trading.published * clients,
                     cpu_s=cpu_s["server"],
                     wall_s=wall_s,
-                    parts=memory | {"seconds": last_s},
+                    parts=memory | {"idle_ms_per_s": round(idle_s_per_s * 1000, 2), "seconds": last_s},
                 )
     except Unavailable as failure:
         return {"who": WHO, "why": str(failure)}
@@ -88,7 +93,8 @@ def as_row(
         raise Differs(f"{total:,} updates, {lost:,} lost and {repeated:,} repeated are not {expected:,} deliveries")
     if found["errors"]:
         raise Differs(f"{found['errors']:,} errors, or updates whose prev is not the one before")
-    counted = {name: found[name] for name in ("lost", "repeated", "resume_failed", "resets", "dropped")}
+    counted = {name: found[name] for name in ("lost", "repeated")}
+    counted["failures"] = sum(found[name] for name in ("resume_failed", "resets", "dropped"))
     return {
         "who": WHO,
         "cpu_us_per_event": round(cpu_s / max(total, 1) * 1e6, 3),

@@ -100,8 +100,8 @@ class Ours(Running):
 
 
 @contextmanager
-def ours(stage: Stage, *, tick_ms: float = 20, compressed: bool = False) -> Iterator[Ours]:
-    """`sentio run stream`: with tokens, subscriptions, cursors and heartbeats; no limits that would refuse load."""
+def ours(stage: Stage, *, tick_ms: float = 20, compressed: bool = False, heartbeat_s: float = 3_600) -> Iterator[Ours]:
+    """`sentio run stream`: with tokens, subscriptions and cursors; no limits that would refuse load."""
     keys = stage.root / "keys.json"
     key = {"kty": "oct", "k": jwt.utils.base64url_encode(SECRET.encode()).decode(), "alg": "HS256"}
     keys.write_text(json.dumps({"keys": [key]}))
@@ -114,6 +114,7 @@ def ours(stage: Stage, *, tick_ms: float = 20, compressed: bool = False) -> Iter
             "SENTIO_AUTH_KEYS": str(keys),
             "SENTIO_STREAM_PORT": str(port),
             "SENTIO_STREAM_WAIT_MS": str(tick_ms),
+            "SENTIO_STREAM_HEARTBEAT_S": str(heartbeat_s),
             "SENTIO_STREAM_DRAIN_S": "0",
             "SENTIO_STREAM_USER_CONNECTIONS": "0",
             "SENTIO_STREAM_ADDRESS_CONNECTIONS": "0",

@@ -121,8 +121,8 @@ def text(rows: Mapping[str, Mapping[str, Any]], machine: Mapping[str, Any]) -> s
         instance_gb=CORES * (long["base_mb"] / 1e3 + CLIENTS * long["memory_kb_per_connection"] / 1e6),
         base_mb=long["base_mb"],
         handshakes_s=handshakes_s,
-        idle_ms=parts["idle_ms_per_s"],
-        idle_cores=parts["idle_ms_per_s"] / 1000 * USERS / CLIENTS,
+        idle_ms=long["idle_ms_per_s"],
+        idle_cores=_idle_cores(rows),
         coming_s=USERS * LEAVE,
         coming_cores=USERS * LEAVE / handshakes_s,
         standing_cores=_standing_cores(rows),
@@ -156,8 +156,12 @@ def _line(load: Load, rows: Mapping[str, Mapping[str, Any]]) -> str:
 
 def _standing_cores(rows: Mapping[str, Mapping[str, Any]]) -> float:
     """For connections that hear nothing, and those that come anew."""
-    parts = rows[SINGLE]["parts"]
-    return float(parts["idle_ms_per_s"] / 1000 * USERS / CLIENTS + USERS * LEAVE / parts["handshakes_per_cpu_s"])
+    return _idle_cores(rows) + USERS * LEAVE / float(rows[SINGLE]["parts"]["handshakes_per_cpu_s"])
+
+
+def _idle_cores(rows: Mapping[str, Mapping[str, Any]]) -> float:
+    idle_ms_per_s = float(rows[gateway_churn.WHO]["parts"]["idle_ms_per_s"])
+    return idle_ms_per_s / 1000 * USERS / gateway_churn.CLIENTS
 
 
 def _record_bytes() -> float:
