@@ -88,7 +88,8 @@ test: setup $(PUSHER) $(SCHEMATHESIS) $(NODE)/.complete
 chaos: setup
 	SENTIO_CHAOS_EVENTS=$${SENTIO_CHAOS_EVENTS:-1000000} SENTIO_CHAOS_RUNS=$${SENTIO_CHAOS_RUNS:-3} $(BIN)/pytest tests/chaos $(ARGS)
 
-# Ours and the peers on the same data; ONLY=store is one of them, ARGS="--events 1000000" more of it.
+# Ours and the peers on the same data; ONLY=store is one of them, ARGS="--events 1000000" more of it. The gateway's needs cc,
+# runs 15,000 clients for CHURN_S seconds (600), and has Centrifugo beside it where CENTRIFUGO=path names its program.
 bench: setup
 	$(BIN)/python -m benchmarks $(if $(ONLY),--only $(ONLY)) $(ARGS)
 

@@ -11,19 +11,20 @@ from typing import Annotated, Protocol, cast
 import typer
 from rich.console import Console
 
-from benchmarks import harness, programs, report, results, stage
+from benchmarks import harness, programs, report, results, scale, stage
 from benchmarks.goals import Goal
 from benchmarks.harness import Contestant
 from benchmarks.stage import Stage
 from sentio import log
 
-NAMES = ("codec", "publish", "latency", "store", "aggregates")
+NAMES = ("codec", "publish", "latency", "store", "aggregates", "gateway")
 
 
 class Benchmark(Protocol):
     """What a benchmark module holds; ``versions()`` names its peers' where it has any.
 
-    One without contestants has ``rows(stage, rounds)``, which gives the rows themselves.
+    One without contestants has ``rows(stage, rounds)``, which gives the rows themselves, and ``EVENTS`` where it
+    counts others than those of the stage.
     """
 
     NAME: str
@@ -60,6 +61,8 @@ def main(
         finally:
             shutil.rmtree(root, ignore_errors=True)
     path = report.write({name: benchmark(name) for name in NAMES if exists(name)})
+    if gateway := results.read_all().get("gateway"):
+        scale.write(gateway)
     console.print(f"written: {path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path.name}")
 
 
@@ -70,7 +73,7 @@ def _run(each: Benchmark, rehearsal: Stage, timed: Stage, rounds: int, console: 
         rows = each.rows(timed, rounds)
     else:
         rows = [row.as_json() for row in harness.run(each.contestants(timed), rehearsal, timed, rounds=rounds)]
-    result = results.document(rows, events=timed.events, rounds=rounds, versions=versions)
+    result = results.document(rows, events=getattr(each, "EVENTS", timed.events), rounds=rounds, versions=versions)
     results.write(each.NAME, result)
     Console(width=None if sys.stdout.isatty() else 160).print(report.table(each.TITLE, result))
 

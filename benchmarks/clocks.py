@@ -18,6 +18,11 @@ def own() -> float:
     return time.process_time()
 
 
+def exact(pid: int) -> Clock:
+    """One process, all threads, to the nanosecond: clock_getcpuclockid(3), as Linux numbers it."""
+    return lambda: time.clock_gettime(~pid << 3 | 2)
+
+
 def tree(pid: int, *, without: int | None = None) -> Clock:
     """A process and its descendants, also those that have ended (their parents' cutime and cstime hold them).
 

@@ -19,6 +19,8 @@ class Goal:
     """A part of ours instead of the total."""
 
     who: str = OURS
+    unit: str = "µs"
+    """Of ``at_most_us`` where the part has another."""
 
     def check(self, rows: Sequence[Mapping[str, Any]]) -> tuple[str, bool | None]:
         """(the figure as text, whether it is reached); None when a row that it needs has no figure."""
@@ -26,7 +28,7 @@ class Goal:
         if ours is None:
             return "not measured", None
         if self.at_most_us is not None:
-            return f"{ours:.2f} µs", ours <= self.at_most_us
+            return f"{ours:.2f} {self.unit}", ours <= self.at_most_us
         other = _figure(rows, self.than, None)
         if not other or self.times is None:
             return f"{ours:.2f} µs, and no figure of {self.than}", None

@@ -15,7 +15,7 @@ PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
 INTRODUCTION = """# Performance
 
 What an event costs, ours beside limits and what one would use instead. Written by `make bench` from
-`benchmarks/results/`; run it yourself, it takes about 25 minutes, or `make bench ONLY=store`.
+`benchmarks/results/`; run it yourself, it takes about 45 minutes, or `make bench ONLY=store`.
 
 **How it is measured.** All figures are microseconds of processor time (user and system) per event, the median of
 {rounds} rounds in which the contestants take turns: wall time depends on what else a machine does, and is given for

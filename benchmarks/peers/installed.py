@@ -45,7 +45,7 @@ def jars(pom: str) -> Path:
 def pinned(file: str) -> dict[str, str]:
     """Names and versions in a requirements file or a pom."""
     text = (HERE / file).read_text()
-    found = re.findall(r"^([\w-]+)(?:\[[^]]*\])?==(\S+)$", text, re.MULTILINE)
+    found = re.findall(r"^([\w-]+)(?:\[[^]]*\])?==([^\s;]+)", text, re.MULTILINE)
     found += re.findall(r"<artifactId>([^<]+)</artifactId>\s*<version>([^<]+)</version>", text)
     return {name: version for name, version in found if version != "1"}  # a pom's own
 

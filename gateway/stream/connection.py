@@ -276,6 +276,7 @@ class Connection(asyncio.Protocol):
             self.turn_away(refusal)
             return
         response = self._protocol.accept(request)
+        request.headers.clear()  # the parser of `websockets` would keep them, token and all, as long as it lives
         if admitted.others and response.status_code == HTTPStatus.SWITCHING_PROTOCOLS:
             self._early = []  # who does not wait for the answer is heard behind it
             self.deafen()

@@ -1,11 +1,13 @@
 """Who may hear what on the stream: tokens at the handshake and later, their end, and what they do not grant."""
 
 import asyncio
+import gc
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from websockets.datastructures import Headers
 from websockets.exceptions import InvalidStatus
 
 from gateway.stream import session
@@ -17,6 +19,8 @@ from tests.tokens import Signer, edwards, keys_file
 pytestmark = pytest.mark.anyio
 
 SIGNER = edwards("now")
+KEY_OF_RAW = "dGhlIHNhbXBsZSBub25jZQ=="
+"""What a client of `Stage.raw` sends, and no other."""
 
 
 @pytest.fixture
@@ -174,3 +178,10 @@ async def test_a_connection_that_leaves_leaves_no_timer(settings: dict[str, Any]
         while running.sockets.all:  # noqa: ASYNC110 - its end is nothing but a turn of the loop
             await asyncio.sleep(0)
         assert timer.cancelled()
+
+
+async def test_an_open_connection_keeps_nothing_of_its_handshake(settings: dict[str, Any]) -> None:
+    async with stage(PythonDescriptors(), **settings) as running:
+        with await running.raw():
+            kept = [found for found in gc.get_objects() if type(found) is Headers]
+            assert not [found for found in kept if found.get("Sec-WebSocket-Key") == KEY_OF_RAW]
