@@ -41,7 +41,12 @@ before anything is published; `bytes` is what a message takes on the wire withou
 client in a hundred leaves each second, half of them without a word, and comes back with its cursor within five
 seconds; `lost` and `repeated` are counted by each client, by partition and offset, `failures` are cursors that were
 refused, second snapshots, and connections that the server ended; one round, as long as `seconds` says."""
-PROFILE = """To be filled from a profile."""
+PROFILE = """In the kernel's `send`, as the limit's rows show; what is ours is a share of each message, not of
+each client. A message that comes alone takes 2.8 to 4.1 ms of the process, whoever listens: 1.6 to 1.8 the feed's
+thread (poll, decoding to columns), 1.0 to 1.1 the loop's (JSON, cursor, frame), the rest librdkafka; twice what the
+same code takes in a hot loop. At 1,000 connections that is 3 µs a delivery, at 10,000 less than half of one, and with
+ten in a batch hardly more. A connection takes 6.2 KB of Python's objects, 1.1 of them uvloop's transport, 0.6 the timer
+that ends it with its token."""
 WEBSOCKETS, CENTRIFUGO = "websockets.broadcast", "centrifugo"
 AT_1000 = "1,000 connections"
 GOALS = [
