@@ -32,22 +32,22 @@ second` and `100 a second` is what each client gets. `ten together` are publishe
 within a tick (`SENTIO_STREAM_WAIT_MS`, 20 ms or as said) together; Centrifugo joins what waits in a client's queue;
 the other two send each by itself. `compressed`: the clients offer permessage-deflate; otherwise they do not. Clients
 are one process in C (`benchmarks/load/`), which counts every message: a round in which one is missing does not count.
-Times are from before the trade is encoded for Kafka, or is given to the peer, until the client has read it; where the
-limit's own are high, so was what else the machine did. `memory_kb_per_connection` is the process's own (not the
-kernel's) once all are connected; `kernel_kb_per_connection` is the machine's, for both ends; `handshakes_per_cpu_s`
-has token and subscription in it where there are such; heartbeats and pings, once in 15 to 25 seconds with all who
-have them, are kept out of these seconds: they are in the run with churn, and in `idle_ms_per_s`, the processor's time
-for its 15,000 connections before anything is published; `bytes` is what a message takes on the wire without its
-frame's head. With churn one client in a hundred leaves each second, half of them without a word, and comes back with
-its cursor within five seconds; `lost` and `repeated` are counted by each client, by partition and offset, `failures`
-are cursors that were refused, second snapshots, and connections that the server ended; one round, as long as
-`seconds` says."""
-PROFILE = """In the kernel's `send`, as the limit's rows show, and in what each message costs whoever listens: one that comes
-alone takes 2.8 to 4.1 ms of the process (measured with one client), 1.6 to 1.8 of it the feed's thread (poll, decoding
-to columns), 1.0 to 1.1 the loop's (JSON, cursor, frame), the rest librdkafka; twice what the same code takes in a hot
-loop. At 10,000 connections that is less than half a microsecond a delivery, at 1,000 some 3, and at 100 messages a
-second in a tick of 100 ms it is nearly all: the feed reads each by itself, whatever the tick. A connection takes 6.2 KB
-of Python's objects, 1.1 of them uvloop's transport, 0.6 the timer that ends it with its token."""
+Times are from before the trade is encoded for Kafka, or is given to the peer, until the client has read it, server,
+clients and broker sharing two cores. `memory_kb_per_connection` is the process's own (not the kernel's) once all are
+connected; `kernel_kb_per_connection` is the machine's, for both ends; `handshakes_per_cpu_s` has token and
+subscription in it where there are such; heartbeats and pings, once in 15 to 25 seconds with all who have them, are
+kept out of these seconds: they are in the run with churn, and in `idle_ms_per_s`, the processor's time for its 15,000
+connections before anything is published; `bytes` is what a message takes on the wire without its frame's head. With
+churn one client in a hundred leaves each second, half of them without a word, and comes back with its cursor within
+five seconds; `lost` and `repeated` are counted by each client, by partition and offset, `failures` are cursors that
+were refused, second snapshots, and connections that the server ended; one round, as long as `seconds` says."""
+PROFILE = """In the kernel's `send`, as the limit's rows show, and in what each message costs whoever listens: one that
+comes alone takes 2.8 to 4.1 ms of the process (measured with one client), 1.6 to 1.8 of it the feed's thread (poll,
+decoding to columns), 1.0 to 1.1 the loop's (JSON, cursor, frame), the rest librdkafka; twice what the same code
+takes in a hot loop. At 10,000 connections that is less than half a microsecond a delivery, at 1,000 some 3, and at
+100 messages a second in a tick of 100 ms it is nearly all: the feed reads each by itself, whatever the tick. A
+connection takes 6.2 KB of Python's objects, 1.1 of them uvloop's transport, 0.6 the timer that ends it with its
+token."""
 WEBSOCKETS, CENTRIFUGO = "websockets.broadcast", "centrifugo"
 AT_1000 = "1,000 connections"
 GOALS = [
