@@ -35,12 +35,12 @@ are one process in C (`benchmarks/load/`), which counts every message: a round i
 Times are from before the trade is encoded for Kafka, or is given to the peer, until the client has read it, server,
 clients and broker sharing two cores. `memory_kb_per_connection` is the process's own (not the kernel's) once all are
 connected; `kernel_kb_per_connection` is the machine's, for both ends; `handshakes_per_cpu_s` has token and
-subscription in it where there are such; heartbeats and pings, once in 15 to 25 seconds with all who have them, are
-kept out of these seconds: they are in the run with churn, and in `idle_ms_per_s`, the processor's time for its 15,000
-connections before anything is published; `bytes` is what a message takes on the wire without its frame's head. With
-churn one client in a hundred leaves each second, half of them without a word, and comes back with its cursor within
-five seconds; `lost` and `repeated` are counted by each client, by partition and offset, `failures` are cursors that
-were refused, second snapshots, and connections that the server ended; one round, as long as `seconds` says."""
+subscription in it where there are such; our heartbeats, every 15 seconds to all at once, are off but in the run with
+churn, and pings of all fall where they fall: what both cost is in `idle_ms_per_s`, the processor's time for its
+15,000 connections before anything is published; `bytes` is what a message takes on the wire without its frame's head.
+With churn one client in a hundred leaves each second, half of them without a word, and comes back with its cursor
+within five seconds; `lost` and `repeated` are counted by each client, by partition and offset, `failures` are cursors
+that were refused, second snapshots, and connections that the server ended; one round, as long as `seconds` says."""
 PROFILE = """In the kernel's `send`, as the limit's rows show, and in what each message costs whoever listens: one that
 comes alone takes 2.8 to 4.1 ms of the process (measured with one client), 1.6 to 1.8 of it the feed's thread (poll,
 decoding to columns), 1.0 to 1.1 the loop's (JSON, cursor, frame), the rest librdkafka; twice what the same code
