@@ -1,13 +1,23 @@
 """What all tests share beyond the fixtures of `sentio.testing`."""
 
 import os
+from collections.abc import Iterator
 
 import pytest
+import structlog
 from hypothesis import HealthCheck, settings
 
 # How long a machine takes is no property of the code.
 settings.register_profile("sentio", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("sentio")
+
+
+@pytest.fixture(autouse=True)
+def logging_as_it_was() -> Iterator[None]:
+    """`structlog.testing.capture_logs` leaves structlog set up, with tracebacks that take seconds."""
+    yield
+    structlog.reset_defaults()
+
 
 OWN = {"own_kafka", "own_database", "own_redis"}
 SHARED = {"kafka_server", "database_server"}
