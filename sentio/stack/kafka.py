@@ -5,7 +5,6 @@ Settings are those of a single node that starts fast; topics are made elsewhere.
 
 import os
 import shutil
-import signal
 import subprocess
 import uuid
 from base64 import urlsafe_b64encode
@@ -13,13 +12,10 @@ from pathlib import Path
 
 from sentio.errors import Fatal
 from sentio.stack import processes
-from sentio.stack.processes import Record
+from sentio.stack.server import Server
 
 JARS = Path(__file__).parents[2] / ".sentio" / "kafka-jars"
 JARS_SETTING = "SENTIO_KAFKA_JARS"
-
-START_TIMEOUT_S = 60.0
-ATTEMPTS = 5  # a port may be taken between choosing it and the broker's bind
 
 JAVA = [
     "java",
@@ -36,31 +32,21 @@ JAVA = [
 SETTINGS = Path(__file__).with_name("kafka.properties")
 
 
-class KafkaServer:
+class KafkaServer(Server):
     """One broker; all it has is under ``root``, and a second start goes on with it.
 
     ``jars`` is the folder of Kafka's jars (``SENTIO_KAFKA_JARS`` before the default, where ``make setup``
-    puts them). With ``dies_with_parent`` the broker ends when this process does, however it ends.
+    puts them).
     """
 
+    NAME = "kafka"
+    ERRORS = ("ERROR", "Exception", "Error: ", "Error occurred")
+
     def __init__(self, root: Path, jars: Path | None = None, *, dies_with_parent: bool = False) -> None:
-        self.root = root.absolute()
+        super().__init__(root, dies_with_parent=dies_with_parent)
         self.jars = (jars or Path(os.environ.get(JARS_SETTING) or JARS)).absolute()
-        self.dies_with_parent = dies_with_parent
-        self.log = self.root / "server.log"
         self._data = self.root / "data"
         self._config = self.root / "server.properties"
-        self._port_file = self.root / "port"
-        self._record = self.root / "process.json"
-
-    @property
-    def process(self) -> Record | None:
-        """The running broker, whichever run of ours started it."""
-        return processes.leftover(self._record)
-
-    @property
-    def pid(self) -> int | None:
-        return process.pid if (process := self.process) else None
 
     @property
     def address(self) -> str | None:
@@ -83,50 +69,17 @@ class KafkaServer:
             self.stop()
         self._check()
         self.root.mkdir(parents=True, exist_ok=True)
-        for _ in range(ATTEMPTS):
-            port = processes.free_port(self._previous_port())
-            self._configure(port)
-            self._format()
-            server = processes.spawn(
-                [*JAVA, "-cp", f"{self.jars}/*", "kafka.Kafka", str(self._config)],
-                name="kafka",
-                port=port,
-                record=self._record,
-                log=self.log,
-                cwd=self.root,
-                death_signal=signal.SIGTERM if self.dies_with_parent else None,
-            )
-            try:
-                answered = self._wait(server)
-            except BaseException:
-                processes.kill(server)
-                raise
-            if answered:
-                self._port_file.write_text(str(port))
-                return f"127.0.0.1:{port}"
-        raise Fatal(f"kafka finds no free port in {ATTEMPTS} attempts; its log: {self.log}")
-
-    def stop(self) -> None:
-        """Shut down in order; nothing happens when it does not run."""
-        if process := self.process:
-            processes.stop(process)
-        self._record.unlink(missing_ok=True)
-
-    def kill(self) -> None:
-        """SIGKILL, as a crash would; the data stay for the next start."""
-        if process := self.process:
-            processes.kill(process)
+        return f"127.0.0.1:{self._run(self._command, cwd=self.root)}"
 
     def remove(self) -> None:
         """Stop at once and delete all data."""
         self.kill()
         shutil.rmtree(self.root, ignore_errors=True)
 
-    def _previous_port(self) -> int | None:
-        try:
-            return int(self._port_file.read_text())
-        except (FileNotFoundError, ValueError):
-            return None
+    def _command(self, port: int) -> list[str]:
+        self._configure(port)
+        self._format()
+        return [*JAVA, "-cp", f"{self.jars}/*", "kafka.Kafka", str(self._config)]
 
     def _check(self) -> None:
         if not shutil.which("java"):
@@ -162,17 +115,9 @@ class KafkaServer:
             lines = (done.stdout + done.stderr).strip().splitlines() or ["no message"]
             raise Fatal(f"kafka storage in {self._data} cannot be formatted: {lines[-1]}")
 
-    def _ready(self, server: Record) -> bool:
-        return processes.answered(server, self._answers, timeout_s=START_TIMEOUT_S)
-
-    def _wait(self, server: Record) -> bool:
-        """True once the broker tells clients of itself; false when its port was taken meanwhile."""
-        return self._ready(server) or processes.lost_its_port(
-            server, self.log, ("ERROR", "Exception", "Error: ", "Error occurred"), START_TIMEOUT_S
-        )
-
     @staticmethod
     def _answers(port: int) -> bool:
+        """Whether it tells clients of itself."""
         if not processes.answers(port):  # first without the client, which complains aloud of every refusal
             return False
         from confluent_kafka import KafkaException

@@ -15,12 +15,10 @@ from pathlib import Path
 
 from sentio.errors import Fatal
 from sentio.stack import installations, processes
-from sentio.stack.processes import Record
+from sentio.stack.server import Server
 
 ROLE = DATABASE = "sentio"
-START_TIMEOUT_S = 60.0
 ELSEWHERE = "sentio-postgres-"
-ATTEMPTS = 5  # a port may be taken between choosing it and the server's bind
 
 SETTINGS = {
     "listen_addresses": "127.0.0.1",
@@ -39,33 +37,24 @@ TIMESCALE = {
 INITDB = ["-U", ROLE, "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"]
 
 
-class PostgresServer:
+class PostgresServer(Server):
     """One server; a second start goes on with the data of the first.
 
     PostgreSQL refuses to run as root. Started by root it runs as user ``postgres``, or ``nobody`` where
     there is none, and owns its data folder. Where that user may not pass through the parents of ``root``
     (a home folder, pytest's temporary one), the data are in the system's temporary folder instead, under
     a name derived from ``root``, until ``root`` is deleted: see `data`. Everything else stays under ``root``.
-
-    With ``dies_with_parent`` the server ends when this process does, however it ends.
     """
 
+    NAME = "postgres"
+    ERRORS = ("FATAL", "ERROR", "PANIC")
+    # SIGTERM would wait until every client has gone.
+    STOPS_BY = signal.SIGINT
+    DIES_BY = signal.SIGINT
+
     def __init__(self, root: Path, *, dies_with_parent: bool = False) -> None:
-        self.root = root.absolute()
-        self.dies_with_parent = dies_with_parent
-        self.log = self.root / "server.log"
+        super().__init__(root, dies_with_parent=dies_with_parent)
         self._user = installations.server_user()
-        self._port_file = self.root / "port"
-        self._record = self.root / "process.json"
-
-    @property
-    def process(self) -> Record | None:
-        """The running server, whichever run of ours started it."""
-        return processes.leftover(self._record)
-
-    @property
-    def pid(self) -> int | None:
-        return process.pid if (process := self.process) else None
 
     @property
     def address(self) -> str | None:
@@ -108,39 +97,16 @@ class PostgresServer:
         self._clear_crash()
         settings = SETTINGS | (TIMESCALE if installations.has_timescale(binaries) else {})
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
-        for _ in range(ATTEMPTS):
-            port = processes.free_port(self._previous_port())
-            server = processes.spawn(
-                [str(binaries / "postgres"), "-D", str(self.data), "-p", str(port), *options],
-                name="postgres",
-                port=port,
-                record=self._record,
-                log=self.log,
-                cwd=self.data,
-                user=self._user,
-                # SIGTERM would wait until every client has gone.
-                death_signal=signal.SIGINT if self.dies_with_parent else None,
-            )
-            try:
-                answered = self._wait(server)
-            except BaseException:
-                processes.kill(server)
-                raise
-            if answered:
-                self._port_file.write_text(str(port))
-                return _dsn(port)
-        raise Fatal(f"postgres finds no free port in {ATTEMPTS} attempts; its log: {self.log}")
-
-    def stop(self) -> None:
-        """Shut down in order without waiting for clients; nothing happens when it does not run."""
-        if process := self.process:
-            processes.stop(process, signal.SIGINT)
-        self._record.unlink(missing_ok=True)
+        port = self._run(
+            lambda port: [str(binaries / "postgres"), "-D", str(self.data), "-p", str(port), *options],
+            cwd=self.data,
+            user=self._user,
+        )
+        return _dsn(port)
 
     def kill(self) -> None:
         """SIGKILL the server and all its children, as a power cut would; the data stay."""
-        if process := self.process:
-            processes.kill(process)
+        super().kill()
         processes.kill_all_in(self.data, "postgres")
 
     def remove(self) -> None:
@@ -152,12 +118,6 @@ class PostgresServer:
         shutil.rmtree(self.data, ignore_errors=True)
         shutil.rmtree(self._elsewhere, ignore_errors=True)
         shutil.rmtree(self.root, ignore_errors=True)
-
-    def _previous_port(self) -> int | None:
-        try:
-            return int(self._port_file.read_text())
-        except (FileNotFoundError, ValueError):
-            return None
 
     def _claim_elsewhere(self) -> None:
         self._elsewhere.mkdir(mode=0o755, exist_ok=True)
@@ -221,15 +181,6 @@ class PostgresServer:
         if sys.platform == "linux":
             processes.kill_all_in(self.data, "postgres")
             (self.data / "postmaster.pid").unlink(missing_ok=True)
-
-    def _ready(self, server: Record) -> bool:
-        return processes.answered(server, self._answers, timeout_s=START_TIMEOUT_S)
-
-    def _wait(self, server: Record) -> bool:
-        """True once the database can be used; false when the port was taken meanwhile."""
-        return self._ready(server) or processes.lost_its_port(
-            server, self.log, ("FATAL", "ERROR", "PANIC"), START_TIMEOUT_S
-        )
 
     @staticmethod
     def _answers(port: int) -> bool:

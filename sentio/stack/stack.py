@@ -10,6 +10,7 @@ from pathlib import Path
 
 from sentio.stack.kafka import KafkaServer
 from sentio.stack.postgres import PostgresServer
+from sentio.stack.server import Server
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,6 @@ class Stack:
             yield
 
 
-def _stop(servers: Sequence[KafkaServer | PostgresServer]) -> None:
+def _stop(servers: Sequence[Server]) -> None:
     for server in servers:
         server.stop()

@@ -5,7 +5,7 @@ Nothing is imported before a fixture is used, so that installing this costs othe
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from sentio.stack.postgres import PostgresServer
     from sentio.stack.redis import RedisServer
     from sentio.testing.servers import Kafka
+
+Own = TypeVar("Own", "KafkaServer", "PostgresServer", "RedisServer")
 
 
 @pytest.fixture(scope="session")
@@ -56,12 +58,7 @@ def own_kafka(tmp_path: Path) -> "Iterator[KafkaServer]":
     """A running local broker of this test alone, to be stopped, killed and started again."""
     from sentio.stack.kafka import KafkaServer
 
-    server = KafkaServer(tmp_path / "own-kafka", dies_with_parent=True)
-    try:
-        server.start()
-        yield server
-    finally:
-        server.remove()
+    yield from _running(KafkaServer(tmp_path / "own-kafka", dies_with_parent=True))
 
 
 @pytest.fixture
@@ -69,12 +66,7 @@ def own_database(tmp_path: Path) -> "Iterator[PostgresServer]":
     """A running local database server of this test alone, to be stopped, killed and started again."""
     from sentio.stack.postgres import PostgresServer
 
-    server = PostgresServer(tmp_path / "own-postgres", dies_with_parent=True)
-    try:
-        server.start()
-        yield server
-    finally:
-        server.remove()
+    yield from _running(PostgresServer(tmp_path / "own-postgres", dies_with_parent=True))
 
 
 @pytest.fixture
@@ -82,7 +74,10 @@ def own_redis(tmp_path: Path) -> "Iterator[RedisServer]":
     """A running local Redis of this test alone, to be stopped, killed and started again."""
     from sentio.stack.redis import RedisServer
 
-    server = RedisServer(tmp_path / "own-redis", dies_with_parent=True)
+    yield from _running(RedisServer(tmp_path / "own-redis", dies_with_parent=True))
+
+
+def _running(server: Own) -> Iterator[Own]:
     try:
         server.start()
         yield server
