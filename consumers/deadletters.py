@@ -6,6 +6,7 @@ from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
+from consumers.polled import Letter
 from sentio import kafka, log
 from sentio.errors import Fatal, Retryable
 from sentio.topics import DEAD_SUFFIX
@@ -29,19 +30,22 @@ class DeadLetters:
         self._recent: deque[bool] = deque(maxlen=WINDOW)
         self.sent = 0
 
-    def send(self, letters: Sequence[tuple[Message, str, str]]) -> None:
-        """Send (message, error type, reason), wait until all are acknowledged; raises `Retryable` if they are not."""
+    def send(self, topic: str, letters: Sequence[tuple[Letter, str, str]]) -> None:
+        """Send (message of the topic, error type, reason), wait until all are acknowledged.
+
+        Raises `Retryable` if they are not.
+        """
         refused: list[str] = []
 
         def delivered(error: KafkaError | None, _: Message) -> None:
             if error is not None:
                 refused.append(error.str())
 
-        for message, kind, reason in letters:
-            topic, partition, offset = message.topic() or "", message.partition(), message.offset()
+        for letter, kind, reason in letters:
+            partition, offset = letter.partition, letter.offset
             log.get().warning("dead letter", topic=topic, partition=partition, offset=offset, error=kind, reason=reason)
             headers = [
-                *(message.headers() or []),
+                *letter.headers,
                 ("source.group", self._group.encode()),
                 ("source.topic", topic.encode()),
                 ("source.partition", str(partition).encode()),
@@ -49,7 +53,7 @@ class DeadLetters:
                 ("error.type", kind.encode()),
                 ("error.message", reason.encode()),
             ]
-            self._produce(topic + DEAD_SUFFIX, message, headers, delivered)
+            self._produce(topic + DEAD_SUFFIX, letter, headers, delivered)
         left = self._producer.flush(ACKNOWLEDGE_TIMEOUT_S)
         if left or refused:
             self._producer.purge()
@@ -58,18 +62,17 @@ class DeadLetters:
             )
         self.sent += len(letters)
 
-    def _produce(self, topic: str, message: Message, headers: Headers, delivered: Delivered) -> None:
+    def _produce(self, topic: str, letter: Letter, headers: Headers, delivered: Delivered) -> None:
         """Hand one letter to librdkafka; one that its headers make too large goes without its value."""
-        value = message.value()
         try:
-            self._producer.produce(topic, value, message.key(), headers=headers, on_delivery=delivered)
+            self._producer.produce(topic, letter.value, letter.key, headers=headers, on_delivery=delivered)
         except BufferError as failure:
             raise Retryable("dead letters: the producer's queue is full") from failure
         except KafkaException as failure:
             if failure.args[0].code() != KafkaError.MSG_SIZE_TOO_LARGE:
                 raise Retryable(f"dead letters: {failure.args[0].str()}") from failure
-            size = ("value.dropped_bytes", str(len(value or b"")).encode())
-            self._producer.produce(topic, None, message.key(), headers=[*headers, size], on_delivery=delivered)
+            size = ("value.dropped_bytes", str(len(letter.value or b"")).encode())
+            self._producer.produce(topic, None, letter.key, headers=[*headers, size], on_delivery=delivered)
 
     def count(self, *, good: int, poison: int) -> None:
         """Note what a batch held; raises `Fatal` when more than half of the last records were poison."""

@@ -7,14 +7,16 @@ from Kafka's committed offsets), outside the rebalance callback, so that a datab
 import random
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from confluent_kafka import Consumer as KafkaConsumer
-from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
+from consumers import polled
 from consumers.consumer import Consumer, Fenced
 from consumers.deadletters import DeadLetters
-from consumers.polled import Polled, by_topic, polled
+from consumers.polled import Letter, Messages
+from consumers.queues import reader_of
 from schemas import codec
 from schemas.topics import topic_of_name, topics
 from sentio import kafka, log
@@ -61,6 +63,7 @@ class Group:
         self._assigned = False
         self._waiting = False
         self._client = connect(self._config())
+        self._reader = reader_of(self._client)
 
     @property
     def ready(self) -> bool:
@@ -81,6 +84,7 @@ class Group:
         except _Stopped:
             log.get().info("stopped while waiting; what was not done is done at the next start")
         finally:
+            self._reader.close()
             self._client.close()
             self._consumer.close()
 
@@ -89,10 +93,12 @@ class Group:
         self._unclaimed |= {place for place, again_s in self._fenced.items() if again_s <= self.turned_s}
         if self._unclaimed:
             self._retry("claim", self._claim)
-        messages = self._client.consume(self._settings.batch_records, self._settings.batch_wait_ms / 1000)
-        for name, of_topic in by_topic(messages).items():
+        found = self._reader.read(self._settings.batch_records, self._settings.batch_wait_ms / 1000)
+        for place, error in found.errors:
+            self._look_at_error(place, error)
+        for name, messages in found.messages:
             # Asked only now: delivering the topic before may have taken long, and partitions may have gone.
-            if usable := self._usable(name, of_topic):
+            if usable := self._usable(name, messages):
                 self._deliver(name, usable)
         try:
             self._consumer.idle()
@@ -105,6 +111,7 @@ class Group:
         places = [(partition.topic, partition.partition) for partition in partitions]
         # Assigned at a placeholder and paused: `_claim` finds where to begin, and may need time for it. A number, since
         # librdkafka looks up "end" at the broker, and takes an answer that comes after the claim for where to begin.
+        self._reader.add(places)
         client.incremental_assign([TopicPartition(*place, 0) for place in places])
         client.pause([TopicPartition(*place) for place in places])
         self._unclaimed.update(places)
@@ -122,6 +129,7 @@ class Group:
             self._stood.pop(place, None)
         self._consumer.revoked(places)
         client.incremental_unassign(partitions)
+        self._reader.remove(places)
 
     def _forget(self, places: Iterable[Place]) -> None:
         for place in places:
@@ -148,6 +156,7 @@ class Group:
                 raise Fatal(self._lost(place, found[place], oldest, newest))
         assigned = [TopicPartition(*place, found[place]) for place in places]
         self._client.incremental_unassign(assigned)
+        self._reader.add(places)
         self._client.incremental_assign(assigned)
         self._client.resume(assigned)
         self._next.update(found)
@@ -179,28 +188,18 @@ class Group:
 
     # --- messages --------------------------------------------------------------------------------------------------
 
-    def _usable(self, name: str, messages: Sequence[Message]) -> Polled | None:
-        """What of a topic's messages is to be processed: no errors, ours, and not before the claimed position."""
-        if any(map(Message.error, messages)):
-            for message in messages:
-                self._look_at_error(message)
-            messages = [message for message in messages if message.error() is None]
-        if not messages:
-            return None
-        found = polled(messages)
-        if all(low >= self._next.get((name, partition), _NEVER) for partition, (low, _) in found.spans.items()):
-            return found
-        # Not ours (any more), or fetched before a claim moved the position.
-        ours = [m for m in messages if (m.offset() or 0) >= self._next.get((name, m.partition() or 0), _NEVER)]
-        return polled(ours) if ours else None
+    def _usable(self, name: str, messages: Messages) -> Messages | None:
+        """What of a topic's messages is to be processed: ours, and not before the claimed position."""
+        low = {partition: lowest for partition, (lowest, _) in messages.spans().items()}
+        stands = {partition: self._next.get((name, partition), _NEVER) for partition in low}
+        if any(low[partition] < stands[partition] for partition in low):
+            # Not ours (any more), or fetched before a claim moved the position.
+            messages = messages.since(stands)
+        return messages if len(messages) else None
 
-    def _look_at_error(self, message: Message) -> None:
-        error = message.error()
-        if error is None:
-            return
+    def _look_at_error(self, place: Place, error: KafkaError) -> None:
         if error.fatal():
             raise Fatal(f"kafka: {error.str()}")
-        place = (message.topic() or "", message.partition() or 0)
         if place not in self._next:
             return
         if error.code() in _GONE:
@@ -211,18 +210,18 @@ class Group:
         else:
             self._say(f"kafka {error.name()}", Retryable(f"{place[0]}: {error.str()}"))
 
-    def _deliver(self, name: str, found: Polled) -> None:
+    def _deliver(self, name: str, messages: Messages) -> None:
         topic = topic_of_name(name, self._settings.topic_prefix)
-        decoded = codec.decode(topic.event, found.values())
-        ranges = {p: Range(self._next[name, p], high + 1) for p, (_, high) in found.spans.items()}
-        batch = found.batch(topic, decoded, ranges)
-        self._bury([(found.messages[index], "decode", reason) for index, reason in decoded.poison])
-        poison = len(decoded.poison) + self._process(name, batch, found.messages)
-        self._dead.count(good=len(found) - poison, poison=poison)
-        self.records += len(found)
+        decoded = codec.decode(topic.event, messages.values())
+        ranges = {p: Range(self._next[name, p], high + 1) for p, (_, high) in messages.spans().items()}
+        batch = polled.batch(topic, messages, decoded, ranges)
+        self._bury(name, messages, "decode", dict(decoded.poison))
+        poison = len(decoded.poison) + self._process(name, batch, messages)
+        self._dead.count(good=len(messages) - poison, poison=poison)
+        self.records += len(messages)
         self._commit(name, batch)
 
-    def _process(self, name: str, batch: Batch, messages: Sequence[Message]) -> int:
+    def _process(self, name: str, batch: Batch, messages: Messages) -> int:
         """Have the consumer process what is still ours of the batch; returns how many rows were poison."""
         poison = 0
 
@@ -238,8 +237,7 @@ class Group:
                         raise Fatal(
                             f"{self._consumer.name} names poison that is not in its batch: {failure}"
                         ) from failure
-                    letters = [m for m in messages if (m.partition(), m.offset()) in at_fault]
-                    self._bury([(m, "process", at_fault[m.partition() or 0, m.offset() or 0]) for m in letters])
+                    self._bury(name, messages, "process", _by_index(messages, at_fault))
                     poison += len(at_fault)
                     batch = batch.where([place not in at_fault for place in batch.places()])
                 except Fenced as fence:
@@ -266,9 +264,11 @@ class Group:
         again_s = time.monotonic() + 1.5 * self._settings.session_timeout_ms / 1000
         self._fenced |= dict.fromkeys(fence.gone, again_s)
 
-    def _bury(self, letters: Sequence[tuple[Message, str, str]]) -> None:
-        if letters:
-            self._retry("dead letters", lambda: self._dead.send(letters))
+    def _bury(self, name: str, messages: Messages, kind: str, reasons: Mapping[int, str]) -> None:
+        """Make dead letters of these messages of a topic, by index."""
+        if reasons:
+            letters = [(Letter(*messages.letter(index)), kind, reason) for index, reason in reasons.items()]
+            self._retry("dead letters", lambda: self._dead.send(name, letters))
 
     def _commit(self, name: str, batch: Batch) -> None:
         done = []
@@ -315,12 +315,12 @@ class Group:
         until_s = time.monotonic() + seconds
         while (left_s := until_s - time.monotonic()) > 0 and not self._stop.is_set():
             self.turned_s = time.monotonic()
-            for message in self._client.consume(1, min(left_s, 0.1)):
-                place = (message.topic() or "", message.partition() or 0)
-                if self._usable(place[0], [message]):
+            for name, messages in self._reader.rest(min(left_s, 0.1)).messages:
+                if usable := self._usable(name, messages):
                     # Fetched before the pause took hold, and nobody is there to take it: begin there again.
-                    self._forget([place])
-                    self._unclaimed.add(place)
+                    places = [(name, partition) for partition in usable.spans()]
+                    self._forget(places)
+                    self._unclaimed.update(places)
         return self._stop.is_set()
 
     def _say(self, what: str, failure: Exception) -> None:
@@ -335,6 +335,13 @@ class Group:
             "session.timeout.ms": self._settings.session_timeout_ms,
             "heartbeat.interval.ms": max(500, self._settings.session_timeout_ms // 10),
         }
+
+
+def _by_index(messages: Messages, reasons: Mapping[tuple[int, int], str]) -> dict[int, str]:
+    """By index in the messages what is known by (partition, offset)."""
+    partitions, offsets, _ = messages.columns()
+    places = zip(partitions.to_pylist(), offsets.to_pylist(), strict=True)
+    return {index: reasons[place] for index, place in enumerate(places) if place in reasons}
 
 
 class _Stopped(Exception):

@@ -37,6 +37,8 @@ class Codec:
     def decode(self, messages: Sequence[bytes | None]) -> tuple[pa.RecordBatch, Sequence[int], list[tuple[int, str]]]:
         """Columns, the index of each of their rows, and (index, kind) of what is unusable.
 
+        The messages are a list, or those of native code (`consumers.queues`).
+
         Raises `Disagreement`, and OverflowError for more than a GiB of messages.
         """
         parts, poison = self._native.decode(messages)

@@ -14,6 +14,7 @@ use crate::codec::{Failure, Reader, Version, Writer};
 use crate::columns;
 use crate::events::{Events, PlainField as PlainEventField};
 use crate::layout::{Branch, Field, Limits, Shape};
+use crate::messages::Messages;
 
 create_exception!(sentio_native, Disagreement, PyRuntimeError, "The check and arrow-avro disagree about a message.");
 
@@ -107,14 +108,19 @@ impl Codec {
         Ok(Codec { reader: Mutex::new(Reader::new(schema, versions, Some(shape))?), writer: Mutex::new(writer), events })
     }
 
-    /// (parts, poison): (columns, indexes of its rows) for each writer id met, and (index, reason).
+    /// `messages`: a list of bytes or None, or `Messages`. (parts, poison): (columns, indexes of its rows) for each writer id met, and (index, reason).
     fn decode<'py>(
         &self,
         py: Python<'py>,
-        messages: Vec<Option<Bound<'py, PyBytes>>>,
+        messages: &Bound<'py, PyAny>,
     ) -> PyResult<(Parts<'py>, Vec<(usize, &'static str)>)> {
-        let bytes: Vec<Option<&[u8]>> =
-            messages.iter().map(|message| message.as_ref().map(|message| message.as_bytes())).collect();
+        let listed: Vec<Option<Bound<'py, PyBytes>>>;
+        let bytes: Vec<Option<&[u8]>> = if let Ok(messages) = messages.cast::<Messages>() {
+            messages.get().texts()
+        } else {
+            listed = messages.extract()?;
+            listed.iter().map(|message| message.as_ref().map(|message| message.as_bytes())).collect()
+        };
         let decoded = py.detach(|| locked(&self.reader)?.decode(&bytes))?;
         let parts = decoded
             .parts
@@ -148,5 +154,7 @@ impl Codec {
 fn sentio_native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Codec>()?;
     module.add_class::<crate::fanout::Descriptors>()?;
+    module.add_class::<Messages>()?;
+    module.add_class::<crate::queues::Queues>()?;
     module.add("Disagreement", module.py().get_type::<Disagreement>())
 }

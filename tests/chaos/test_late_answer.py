@@ -50,12 +50,14 @@ def test_a_position_taken_while_the_broker_is_slow_is_kept(own_kafka: KafkaServe
         client.poll(0.5)
     finally:
         os.kill(pid, signal.SIGCONT)
-    offsets: list[int | None] = []
+    offsets: list[int] = []
 
     def read() -> bool:
-        offsets.extend(message.offset() for message in client.consume(RECORDS, 0.2))
+        for _, messages in group._reader.read(RECORDS, 0.2).messages:
+            offsets.extend(messages.columns()[1].to_pylist())
         return len(offsets) >= RECORDS
 
     until(read)
+    group._reader.close()
     client.close()
     assert offsets == list(range(RECORDS))

@@ -5,10 +5,11 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 from confluent_kafka import Consumer as KafkaConsumer
-from confluent_kafka import Message, TopicPartition
+from confluent_kafka import TopicPartition
 
 from consumers.consumer import Fenced
 from consumers.deadletters import DeadLetters
+from consumers.polled import Letter
 from sentio.batch import Batch
 from sentio.config import ConsumerSettings, load
 from sentio.errors import Fatal, Poison, Retryable
@@ -155,7 +156,7 @@ class HeldLetters(DeadLetters):
     def mend(self) -> None:
         self._mended.set()
 
-    def send(self, letters: Sequence[tuple[Message, str, str]]) -> None:
+    def send(self, topic: str, letters: Sequence[tuple[Letter, str, str]]) -> None:  # noqa: ARG002
         self.tries += 1
         if not self._mended.is_set():
             raise Retryable(f"{len(letters)} dead letters not acknowledged")
