@@ -23,24 +23,26 @@ from benchmarks.stage import PARTITIONS, Log, Stage
 from schemas.amounts import money, product
 
 NAME = "aggregates"
-TITLE = "Aggregates: windows of one minute and one day per account and symbol"
+TITLE = "Aggregates: windows of one minute and one day per symbol, strategy and account"
 NOTES = """One topic of fills in 4 partitions: orders of 3 accounts in 12 symbols over 15 trading days, each filled in
-1 to 20 parts within seconds, one order in a hundred reported up to six hours late. The key is account and symbol, so
-that nobody has to move records between partitions first. Per account and symbol, windows of one minute and of one
-day: fills, round trips, wins, losses, volume, notional, fees and realized P&L. Every window of every contestant is
-compared with a plain computation in decimals, in every round; all are exact. As many fills as are timed come before,
-to warm up.
+1 to 20 parts within seconds, one order in a hundred reported up to six hours late. The key is account, strategy and
+symbol, so that nobody has to move records between partitions for the finest windows. Windows of one minute and of one
+day, per account, strategy and symbol, per account and strategy, and per account: fills, round trips, wins, losses,
+volume, notional, fees and realized P&L. Every window of every contestant is compared with a plain computation in
+decimals, in every round; all are exact. As many fills as are timed come before, to warm up.
 
 `sentio` is the process `sentio run aggregates`, with the second's wait for a batch that docs/operations.md advises for
-load, exactly once into PostgreSQL, and does more: weeks and months, each
-strategy and each account beside the symbols, profit and loss apart, and late events without limit. The others keep
-what was asked for, write it to a topic, take events up to two days late, and count days by UTC, which for the regular
-session is New York's day; their brokers' part holds changelogs and results. Kafka Streams: `BigDecimal`, one thread,
-RocksDB, a cache of 256 MB, lz4, a commit every 30 s (at least once) or every second (exactly once v2); its JVM's
-compiler threads are apart and not in the total, since a process that runs for hours compiles no more. Bytewax:
-`Decimal`, its state only in memory, without recovery, results when a window closes: it has no guarantee at all in
-this setting, which is its fastest. Quix Streams: at least once, RocksDB and changelogs, a commit every 5 s, results
-when a window closes; its state is JSON, so that amounts are whole numbers of their last decimal place, exact as well.
+load, exactly once into PostgreSQL, and does more: weeks and months, profit and loss apart, and late events without
+limit. The others keep what was asked for, write it to a topic, take events up to two days late, and count days by
+UTC, which for the regular session is New York's day; their brokers' part holds changelogs, what moves between
+partitions, and results. Strategies and accounts they sum up from the windows below, which is far less than every fill
+three times. Kafka Streams: `BigDecimal`, one thread, RocksDB, a cache of 256 MB, lz4, a commit every 30 s (at least
+once) or every second (exactly once v2), tables grouped from tables; its JVM's compiler threads are apart and not in the
+total, since a process that runs for hours compiles no more. Bytewax: `Decimal`, its state only in memory, without
+recovery, results when a window closes: it has no guarantee at all in this setting, which is its fastest. Quix
+Streams: the finest windows only, a third of what is asked, since whatever is grouped anew goes through the broker
+again and a round would take an hour; at least once, RocksDB and changelogs, a commit every 5 s, results when a window
+closes; its state is JSON, so that amounts are whole numbers of their last decimal place, exact as well.
 The limit is Polars' group-by in one piece over columns in memory, notional included, and both windows: no log, no
 decoding, nothing kept."""
 PROFILE = """The database has half: 0.29 windows an event are written, most of them new and minutes, which are in one
@@ -79,6 +81,7 @@ class Peer:
     command: Callable[[Stage], list[str]]
     env: dict[str, str] = field(default_factory=dict)
     jvm: bool = False
+    finest_only: bool = False
 
     def run(self, stage: Stage) -> Measured:
         command = self.command(stage)
@@ -103,7 +106,7 @@ class Peer:
 
                 measured = programs.consume(stage, program, append=log.append, done=done, jvm=self.jvm)
             found = windows.of_topic(log.kafka, output)
-        output = windows.compare(self.who, found, len(stage.trades))
+        output = windows.compare(self.who, found, len(stage.trades), finest_only=self.finest_only)
         # It has no database; what ours does on its own at that time is not the peer's.
         own = {part: cpu_s for part, cpu_s in measured.cpu_s.items() if part != "database"}
         return replace(measured, cpu_s=own, output=output)
@@ -157,19 +160,19 @@ class Grouping:
         notional = pl.Series([money(product(price, quantity)) for price, quantity in price_quantity])
         rows = pl.DataFrame(records).with_columns(notional=notional)
         first_s, begin_s = time.process_time(), time.perf_counter()
-        found = {"MINUTE": _grouped(rows, "1m"), "DAY": _grouped(rows, "1d")}
+        found = {"MINUTE": _levels(rows, "1m"), "DAY": _levels(rows, "1d")}
         cpu_s, wall_s = time.process_time() - first_s, time.perf_counter() - begin_s
         keyed = {
-            (kind, account, symbol, windows.start(kind, at)): tuple(sums)
+            (kind, account, strategy, symbol, windows.start(kind, at)): tuple(sums)
             for kind, frame in found.items()
-            for account, symbol, at, *sums in frame.iter_rows()
+            for account, strategy, symbol, at, *sums in frame.iter_rows()
         }
         return Measured(total, {"client": cpu_s}, wall_s, output=windows.compare(self.who, keyed, total))
 
 
-def _grouped(rows: pl.DataFrame, length: str) -> pl.DataFrame:
+def _levels(rows: pl.DataFrame, length: str) -> pl.DataFrame:
     pnl = pl.col("realized_pnl")
-    return rows.group_by("account", "symbol", pl.col("executed_at").dt.truncate(length)).agg(
+    finest = rows.group_by("account", "strategy", "symbol", pl.col("executed_at").dt.truncate(length)).agg(
         fills=pl.len(),
         trades=pnl.count(),
         wins=(pnl > 0).sum(),
@@ -179,6 +182,12 @@ def _grouped(rows: pl.DataFrame, length: str) -> pl.DataFrame:
         fees=pl.col("fees").sum(),
         pnl=pnl.sum(),
     )
+    strategies = _rolled_up(finest, symbol=pl.lit(windows.ALL))
+    return pl.concat([finest, strategies, _rolled_up(strategies, strategy=pl.lit(windows.ALL))])
+
+
+def _rolled_up(below: pl.DataFrame, **names: pl.Expr) -> pl.DataFrame:
+    return below.with_columns(**names).group_by("account", "strategy", "symbol", "executed_at").sum()
 
 
 def contestants(_: Stage) -> list[Contestant]:
@@ -197,7 +206,7 @@ def contestants(_: Stage) -> list[Contestant]:
             jvm=True,
         ),
         Peer("bytewax", lambda _: _script("bytewax")),
-        Peer("quix streams", lambda _: _script("quix")),
+        Peer("quix streams", lambda _: _script("quix"), finest_only=True),
         Grouping(),
     ]
     return found

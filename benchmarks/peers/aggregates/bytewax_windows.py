@@ -1,4 +1,5 @@
-"""One-minute and one-day statistics per key (account|symbol) by Bytewax, from a topic to a topic.
+"""One-minute and one-day statistics per key (account|strategy|symbol) by Bytewax, from a topic to a topic; those of
+each strategy and each account from the closed windows below them.
 
 Runs in the environment of requirements-bytewax.txt, told by environment variables (see benchmarks/aggregates.py). Says
 "warm" after WARM_UP records, and "done" at the end of the log, when all windows are flushed.
@@ -25,6 +26,7 @@ from bytewax.run import cli_main
 FRAME_BYTES = 5  # byte 0 and the schema id
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 GRACE = timedelta(days=2)
+ROLL_UP_GRACE = timedelta(days=30)  # a window below closes when its own key goes on, which may be days after others'
 EXACT = Context(prec=76, rounding=ROUND_HALF_EVEN)
 MONEY = Decimal("0.000001")
 
@@ -94,6 +96,25 @@ def merged(left: Window, right: Window) -> Window:
     return [a + b for a, b in zip(left, right, strict=True)]
 
 
+def rolled_up(names: int) -> Callable[[tuple[str, tuple[int, Window]]], tuple[str, tuple[int, Window]]]:
+    """A closed window for the level with the first so many names of its key."""
+
+    def up(keyed: tuple[str, tuple[int, Window]]) -> tuple[str, tuple[int, Window]]:
+        key, window = keyed
+        parts = key.split("|")
+        return "|".join(parts[:names] + ["*"] * (len(parts) - names)), window
+
+    return up
+
+
+def take_in(window: Window, part: tuple[int, Window]) -> Window:
+    return merged(window, part[1])
+
+
+def began(length: timedelta) -> Callable[[tuple[int, Window]], datetime]:
+    return lambda part: EPOCH + part[0] * length
+
+
 def written(kind: str, length: timedelta) -> Callable[[tuple[str, tuple[int, Window]]], Any]:
     length_ms = length // timedelta(milliseconds=1)
 
@@ -118,7 +139,12 @@ def dataflow() -> Any:
         windower = TumblingWindower(length=length, align_to=EPOCH)
         # Sums know no order: ordered=True would hold each fill back until the watermark passes it.
         windows = fold_window(kind, fills, clock, windower, nothing, add, merged, ordered=False)
-        texts.append(op.map(f"{kind}-text", windows.down, written(kind, length)))
+        levels = [windows.down]
+        for names in (2, 1):
+            parts = op.map(f"{kind}-{names}-up", levels[-1], rolled_up(names))
+            name, begin = f"{kind}-{names}", EventClock(began(length), wait_for_system_duration=ROLL_UP_GRACE)
+            levels.append(fold_window(name, parts, begin, windower, nothing, take_in, merged, ordered=False).down)
+        texts += [op.map(f"{kind}-{n}-text", level, written(kind, length)) for n, level in enumerate(levels)]
     fast = {"linger.ms": "100", "compression.type": "lz4"}
     output("results", op.merge("both", *texts), brokers=brokers, topic=os.environ["OUTPUT"], add_config=fast)
     return flow

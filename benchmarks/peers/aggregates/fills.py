@@ -1,8 +1,8 @@
 """The data of the aggregates: orders that are filled in parts, in the order in which they reach the log.
 
 Other than in `benchmarks.trades` a minute of one account and symbol holds several fills, as it does where orders are
-worked; some come hours late. The key is account and symbol: every contestant can count without moving a record
-between partitions first.
+worked; some come hours late. The key is account, strategy and symbol: every contestant can count the finest windows
+without moving a record between partitions first.
 """
 
 import random
@@ -23,7 +23,7 @@ DAYS = 15
 """Trading days, three weeks of them."""
 
 CLOSING = datetime(2025, 10, 10, 13, 30, tzinfo=UTC)
-"""Day of one last fill of each account and symbol: event time of every key moves on, so that windows close."""
+"""Day of one last fill of each key: event time moves on for all of them, so that windows close."""
 
 FILLS_AN_ORDER = 20
 """At most; half as many on average."""
@@ -39,8 +39,8 @@ def make(total: int) -> Trades:
     """``total`` fills, the same in every run."""
     chance = random.Random(20250908)
     closing = [
-        (CLOSING, _fill(chance, CLOSING, account, STRATEGIES[0], symbol, "EXIT"))
-        for account, symbol in product(ACCOUNTS, SYMBOLS)
+        (CLOSING, _fill(chance, CLOSING, account, strategy, symbol, "EXIT"))
+        for account, strategy, symbol in product(ACCOUNTS, STRATEGIES, SYMBOLS)
     ]
     worked: list[tuple[datetime, dict[str, Any]]] = []
     while len(worked) < total - len(closing):
@@ -52,7 +52,7 @@ def make(total: int) -> Trades:
     values: list[bytes] = []
     for first in range(0, total, CHUNK):
         values += encode(EVENT, records.slice(first, CHUNK))
-    return Trades(records, [f"{row['account']}|{row['symbol']}".encode() for row in rows], values)
+    return Trades(records, [f"{row['account']}|{row['strategy']}|{row['symbol']}".encode() for row in rows], values)
 
 
 def _order(chance: random.Random) -> list[tuple[datetime, dict[str, Any]]]:

@@ -1,4 +1,4 @@
-"""One-minute and one-day statistics per key (account|symbol) by Quix Streams, from a topic to a topic.
+"""One-minute and one-day statistics per key (account|strategy|symbol) by Quix Streams, from a topic to a topic.
 
 Runs in the environment of requirements-quix.txt, told by environment variables (see benchmarks/aggregates.py). Says
 "warm" after WARM_UP records, and "done" after TOTAL, when all windows that can be closed are flushed.

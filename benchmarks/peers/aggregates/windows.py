@@ -1,4 +1,4 @@
-"""What every contestant must come to: statistics per account, symbol and window, and where each keeps them."""
+"""What every contestant must come to: statistics of each window at every level, and where each keeps them."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -14,8 +14,10 @@ from benchmarks.stage import PARTITIONS
 from schemas.amounts import money, product
 from sentio import kafka
 
-Key = tuple[str, str, str, str]
-"""(MINUTE or DAY, account, symbol, start: the minute in UTC, or the date)"""
+Key = tuple[str, str, str, str, str]
+"""(MINUTE or DAY, account, strategy, symbol, start: the minute in UTC, or the date); ``*`` stands for all of them"""
+
+ALL = "*"
 
 Sums = tuple[Decimal, ...]
 """fills, trades, wins, losses, volume, notional, fees, realized P&L: exact"""
@@ -29,15 +31,17 @@ def expected(total: int) -> Mapping[Key, Sums]:
     """The statistics of `fills.make(total)`, by plain Python; without the closing day."""
     found: dict[Key, Sums] = {}
     records = fills.make(total).records
-    names = ("account", "symbol", "executed_at", "quantity", "price", "fees", "realized_pnl")
-    for account, symbol, at, quantity, price, fees, pnl in zip(*(records[n].to_pylist() for n in names), strict=True):
+    names = ("account", "strategy", "symbol", "executed_at", "quantity", "price", "fees", "realized_pnl")
+    for account, strategy, symbol, at, *amounts in zip(*(records[n].to_pylist() for n in names), strict=True):
         if at >= fills.CLOSING:
             continue
+        quantity, price, fees, pnl = amounts
         closed = (1, pnl > 0, pnl < 0) if pnl is not None else (0, 0, 0)
         adds = (1, *closed, quantity, money(product(price, quantity)), fees, pnl or 0)
         for kind in ("MINUTE", "DAY"):
-            key = (kind, account, symbol, start(kind, at))
-            found[key] = tuple(a + b for a, b in zip(found.get(key, _NONE), adds, strict=True))
+            for level in ((strategy, symbol), (strategy, ALL), (ALL, ALL)):
+                key = (kind, account, *level, start(kind, at))
+                found[key] = tuple(a + b for a, b in zip(found.get(key, _NONE), adds, strict=True))
     return found
 
 
@@ -47,39 +51,42 @@ def start(kind: str, at: datetime) -> str:
 
 
 def of_topic(bootstrap: str, topic: str) -> dict[Key, Sums]:
-    """The newest state of each window in a peer's topic: key account|symbol, value KIND,start in ms,the eight sums."""
+    """The newest state of each window in a peer's topic: key account|strategy|symbol, value KIND,start in ms,
+    the eight sums.
+    """
     found = {}
     spans = kafka.spans(bootstrap, [(topic, partition) for partition in range(PARTITIONS)])
     for messages in kafka.read(bootstrap, spans):
         for message in messages:
-            account, symbol = (message.key() or b"").decode().split("|")
+            account, strategy, symbol = (message.key() or b"").decode().split("|")
             kind, start_ms, *sums = (message.value() or b"").decode().split(",")
             at = datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=int(start_ms))
-            found[kind, account, symbol, start(kind, at)] = tuple(map(Decimal, sums))
+            found[kind, account, strategy, symbol, start(kind, at)] = tuple(map(Decimal, sums))
     return found
 
 
 def of_table(dsn: str) -> dict[Key, Sums]:
-    """Ours, whose finest windows are per strategy too."""
+    """Ours, of the kinds that all are asked for."""
     with psycopg.connect(dsn) as connection:
         rows = connection.execute(
-            "select kind, account, symbol, start_at, sum(fills), sum(trades), sum(wins), sum(losses), sum(volume),"
-            " sum(notional), sum(fees), sum(realized_pnl) from windows"
-            " where kind in ('MINUTE', 'DAY') and strategy <> '*' and symbol <> '*' group by 1, 2, 3, 4"
+            "select kind, account, strategy, symbol, start_at, fills, trades, wins, losses, volume, notional, fees,"
+            " realized_pnl from windows where kind in ('MINUTE', 'DAY')"
         )
         return {
-            (kind, account, symbol, start(kind, at.astimezone(NEW_YORK) if kind == "DAY" else at)): tuple(sums)
-            for kind, account, symbol, at, *sums in rows
+            (kind, account, strategy, symbol, start(kind, at.astimezone(NEW_YORK) if kind == "DAY" else at)): tuple(
+                sums
+            )
+            for kind, account, strategy, symbol, at, *sums in rows
         }
 
 
-def compare(who: str, found: Mapping[Key, Sums], total: int) -> str:
-    """How many windows there are. Raises `Differs`, with the first window that is not as expected."""
-    wanted = expected(total)
+def compare(who: str, found: Mapping[Key, Sums], total: int, *, finest_only: bool = False) -> str:
+    """How many of the finest windows there are. Raises `Differs`, with the first window that is not as expected."""
+    wanted = {key: sums for key, sums in expected(total).items() if not finest_only or key[3] != ALL}
     closing = start("MINUTE", fills.CLOSING), start("DAY", fills.CLOSING)
-    found = {key: sums for key, sums in found.items() if key[3] not in closing}
+    found = {key: sums for key, sums in found.items() if key[4] not in closing}
     for key in sorted(wanted.keys() | found.keys()):
         if wanted.get(key) != found.get(key):
             raise Differs(f"{who}: window {key} is {found.get(key)}, it should be {wanted.get(key)}")
-    minutes = sum(key[0] == "MINUTE" for key in wanted)
-    return f"{minutes} minutes, {len(wanted) - minutes} days"
+    finest = [key[0] for key in wanted if key[3] != ALL]
+    return f"{finest.count('MINUTE')} minutes, {finest.count('DAY')} days"

@@ -13,7 +13,7 @@ import org.apache.avro.io.BinaryDecoder;
 import org.apache.avro.io.DecoderFactory;
 import org.apache.kafka.common.serialization.Deserializer;
 
-/** What the windows need of one TradeExecuted; amounts exact. Account and symbol are in the record's key. */
+/** What the windows need of one TradeExecuted; amounts exact. Account, strategy and symbol are in the record's key. */
 record Fill(long executedAtUs, BigDecimal quantity, BigDecimal price, BigDecimal realizedPnl, BigDecimal fees) {
     private static final int FRAME_BYTES = 5; // byte 0 and the schema id
     private static final Set<String> WANTED = Set.of("executed_at", "quantity", "price", "realized_pnl", "fees");

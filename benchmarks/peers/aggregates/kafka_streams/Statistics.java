@@ -31,6 +31,24 @@ final class Statistics {
         return this;
     }
 
+    long fills() {
+        return fills;
+    }
+
+    /** The sums of both, or what is left without the other's. */
+    Statistics with(Statistics other, boolean without) {
+        int sign = without ? -1 : 1;
+        fills += sign * other.fills;
+        trades += sign * other.trades;
+        wins += sign * other.wins;
+        losses += sign * other.losses;
+        volume = without ? volume.subtract(other.volume) : volume.add(other.volume);
+        notional = without ? notional.subtract(other.notional) : notional.add(other.notional);
+        fees = without ? fees.subtract(other.fees) : fees.add(other.fees);
+        realizedPnl = without ? realizedPnl.subtract(other.realizedPnl) : realizedPnl.add(other.realizedPnl);
+        return this;
+    }
+
     String asText() {
         return fills + "," + trades + "," + wins + "," + losses + "," + volume.toPlainString() + ","
                 + notional.toPlainString() + "," + fees.toPlainString() + "," + realizedPnl.toPlainString();
