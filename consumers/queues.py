@@ -54,14 +54,17 @@ class QueueReader:
 
     def read(self, at_most: int, wait_s: float) -> Polled:
         until_s = time.monotonic() + wait_s
-        polled = self._callbacks(0)
+        said = [self._callbacks(0)]
         while not self._queues.fill(at_most, round(1_000 * min(wait_s, _SLICE_S))):
-            if (wait_s := until_s - time.monotonic()) <= 0 or polled.messages or polled.errors:
+            if (wait_s := until_s - time.monotonic()) <= 0:
                 break
-            polled = self._callbacks(0)
+            said.append(self._callbacks(0))
         messages, faults = self._queues.take()
-        errors = [((topic, partition), KafkaError(code, said)) for topic, partition, code, said in faults]
-        return Polled([*polled.messages, *messages], [*polled.errors, *errors])
+        of_partitions = [((topic, partition), KafkaError(code, text)) for topic, partition, code, text in faults]
+        return Polled(
+            [*(found for polled in said for found in polled.messages), *messages],
+            [*(error for polled in said for error in polled.errors), *of_partitions],
+        )
 
     def rest(self, wait_s: float) -> Polled:
         return self._callbacks(wait_s)

@@ -4,9 +4,10 @@
 //! other errors stay in the client's own queue: their callbacks need the client's state, and `poll` serves them.
 
 use std::collections::{BTreeMap, HashMap};
-use std::ffi::{CString, c_void};
+use std::ffi::{CString, c_int, c_void};
 use std::ptr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
@@ -16,6 +17,12 @@ use crate::messages::{Columns, Messages, One};
 
 /// (topic, partition, librdkafka's error code, what it says about it)
 type Fault = (String, i32, i32, String);
+
+/// Asked of librdkafka in one go: what is taken beyond the most bytes is less than this many messages.
+const CHUNK: usize = 1_000;
+
+/// Of the values of one batch, whatever their number: decoding has no room for a GiB, nor need a process have.
+const MOST_BYTES: usize = 64 << 20;
 
 struct State {
     library: Library,
@@ -27,6 +34,7 @@ struct State {
     columns: BTreeMap<String, Columns>,
     faults: Vec<Fault>,
     count: usize,
+    bytes: usize,
 }
 
 // SAFETY: librdkafka's handles and messages may be used by any thread, and the lock around the state lets one in.
@@ -67,6 +75,7 @@ impl Queues {
             columns: BTreeMap::new(),
             faults: Vec::new(),
             count: 0,
+            bytes: 0,
         };
         Ok(Queues { state: Mutex::new(Some(state)), _client: client.unbind() })
     }
@@ -87,13 +96,21 @@ impl Queues {
         }
     }
 
-    /// Wait until ``at_most`` messages are there, counting those of earlier calls; false when the time is over.
-    fn fill(&self, py: Python<'_>, at_most: usize, wait_ms: i32) -> PyResult<bool> {
+    /// Wait until ``at_most`` messages are there, or 64 MiB of them, counting those of earlier calls; false when the time is
+    /// over.
+    fn fill(&self, py: Python<'_>, at_most: usize, wait_ms: u64) -> PyResult<bool> {
+        let until = Instant::now() + Duration::from_millis(wait_ms);
         py.detach(|| {
             let mut state = self.state();
             let state = state.as_mut().ok_or_else(closed)?;
-            state.fill(at_most, wait_ms);
-            Ok(state.count >= at_most)
+            state.forward();
+            while state.count < at_most && state.bytes < MOST_BYTES {
+                let left = until.saturating_duration_since(Instant::now());
+                if !state.take_in(CHUNK.min(at_most - state.count), left) && left.is_zero() {
+                    return Ok(false);
+                }
+            }
+            Ok(true)
         })
     }
 
@@ -102,6 +119,7 @@ impl Queues {
         let mut state = self.state();
         let state = state.as_mut().ok_or_else(closed)?;
         state.count = 0;
+        state.bytes = 0;
         let columns = std::mem::take(&mut state.columns);
         let messages = columns.into_iter().map(|(topic, columns)| (topic, Messages::new(columns))).collect();
         Ok((messages, std::mem::take(&mut state.faults)))
@@ -145,14 +163,18 @@ impl State {
         Ok(())
     }
 
-    fn fill(&mut self, at_most: usize, wait_ms: i32) {
+    /// Again, since librdkafka takes the forwarding back when it stops a partition, some time after it was asked to; what has
+    /// come to the partition's own queue since goes along.
+    fn forward(&self) {
         for &queue in self.partitions.values() {
-            // Again, since librdkafka takes the forwarding back when it stops a partition, some time after it was asked to;
-            // what has come to the partition's own queue since goes along.
             // SAFETY: both queues are open.
             unsafe { (self.library.queue_forward)(queue, self.ours) };
         }
-        let room = at_most.saturating_sub(self.count);
+    }
+
+    /// Wait for so many messages at most, and for no longer; whether there were as many.
+    fn take_in(&mut self, room: usize, wait: Duration) -> bool {
+        let wait_ms = c_int::try_from(wait.as_millis()).unwrap_or(c_int::MAX);
         self.found.resize(room, ptr::null_mut());
         // SAFETY: there is room for as many messages as are asked for.
         let found =
@@ -167,6 +189,7 @@ impl State {
                 (self.library.message_destroy)(message);
             }
         }
+        found == room
     }
 
     /// # Safety
@@ -197,6 +220,7 @@ impl State {
             // SAFETY: the message is whole.
             headers: unsafe { self.headers(message) },
         };
+        self.bytes += message.value_size;
         self.columns_of(&topic.name).push(one);
         self.count += 1;
     }

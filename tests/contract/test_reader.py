@@ -1,5 +1,6 @@
 """What a group's loop reads, and how: alike by the client's objects on the fake and a real broker, and past them."""
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -276,6 +277,21 @@ def test_a_client_of_the_pinned_version_is_read_past_its_objects(clients: Client
 def test_another_version_is_read_by_its_objects(clients: Clients, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(queues, "PROVEN", "0.0.1")
     assert isinstance(queues.reader_of(clients.consumer()), ClientReader)
+
+
+@pytest.mark.parametrize("kind", PAST_THE_CLIENT)
+def test_a_poll_of_large_messages_ends_before_it_is_full(cluster: Cluster, clients: Clients, readers: Readers) -> None:
+    topic = cluster.create_topic()
+    value = bytes(900_000)
+    for _ in range(8):
+        clients.send(topic, *[value] * 10)
+    reader = readers.reading(clients.consumer(enable_partition_eof=False), topic, 0)
+
+    began_s = time.monotonic()
+    ((_, messages),) = reader.read(20_000, DEADLINE_S).messages
+
+    assert time.monotonic() - began_s < DEADLINE_S, "it waits for no more"
+    assert len(messages) * len(value) >= 64 * 2**20
 
 
 @pytest.mark.parametrize("kind", PAST_THE_CLIENT)
