@@ -45,8 +45,8 @@ again and a round would take an hour; at least once, RocksDB and changelogs, a c
 closes; its state is JSON, so that amounts are whole numbers of their last decimal place, exact as well.
 The limit is Polars' group-by in one piece over columns in memory, notional included, and both windows: no log, no
 decoding, nothing kept."""
-PROFILE = """The database has more than half: 0.29 windows an event are written, most of them new and minutes, at some 20
-µs a window (COPY into a temporary table, the upsert, the note that it is to be announced, and announcing one in
+PROFILE = """The database has more than half: 0.29 windows an event are written, most of them new and minutes, at some
+20 µs a window (COPY into a temporary table, the upsert, the note that it is to be announced, and announcing one in
 twenty); no part stands out, a tenth is comparing keys in the index
 ([decision 0017](decisions/0017-one-index-for-minutes.md)). Of 4.4 µs of the client in one instrumented run librdkafka
 and Polars' threads have 1.8, decoding and reading 0.9, Polars 0.4, COPY's encoding 0.2; announcing is a quarter of the
