@@ -5,13 +5,15 @@ One bad message never spoils the others: `decode` gives it back with its place a
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import pyarrow as pa
 
 from schemas import codec_fastavro
-from schemas.columns import from_events
+from schemas.columns import arrow_schema, from_events
 from schemas.events import Event
 from schemas.registry import Version, current, locked
 
@@ -49,6 +51,39 @@ def decode(event: str, messages: Sequence[bytes | None]) -> Decoded:
     return Decoded(records, kept, tuple((index, str(failure)) for index, failure in poison))
 
 
+@dataclass(frozen=True, slots=True)
+class Fields:
+    """What `fields` made of N messages: a tuple of values for each entry of ``kept``, in order."""
+
+    values: Sequence[tuple[Any, ...]]
+    kept: Sequence[int]
+    """Index, among the messages given, of each."""
+
+    poison: tuple[tuple[int, str], ...]
+    """(index, reason) of each message that cannot be used."""
+
+
+def fields(event: str, messages: Sequence[bytes | None], names: tuple[str, ...]) -> Fields | None:
+    """A few columns of messages, texts or whole numbers, without making columns: for few messages, which cost as much
+    as many there. None where `decode` has to do it: native code is not built, or an older version is among them.
+    """
+    found = None
+    if codec_native is not None:
+        with suppress(codec_native.Disagreement):
+            found = _native(event).fields(messages, _places(event, names))
+    if found is None:
+        return None
+    values, kept, kinds = found
+    return Fields(values, kept, tuple((index, _why(event, messages[index], kind)) for index, kind in kinds))
+
+
+def documents(event: str, messages: Sequence[bytes | None]) -> list[str]:
+    """The JSON object of each message that `fields` kept, written as clients are given it (`gateway.wire`)."""
+    written = _native(event).documents(messages)
+    assert written is not None
+    return written
+
+
 def encode(event: str, records: pa.RecordBatch) -> list[bytes]:
     """Framed Avro of each row, in the newest locked schema of ``event``.
 
@@ -79,6 +114,11 @@ def _why(event: str, message: bytes | None, kind: str) -> str:
     except codec_fastavro.Unusable as failure:
         return str(failure)
     return kind
+
+
+@cache
+def _places(event: str, names: tuple[str, ...]) -> list[int]:
+    return [arrow_schema(event).get_field_index(name) for name in names]
 
 
 @cache

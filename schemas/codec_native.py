@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -53,6 +54,21 @@ class Codec:
         order = pc.sort_indices(indexes)
         [records] = pa.Table.from_batches(batches).take(order).combine_chunks().to_batches()
         return records, indexes.take(order).to_pylist(), poison
+
+    def fields(
+        self, messages: Sequence[bytes | None], places: Sequence[int]
+    ) -> tuple[list[tuple[Any, ...]], Sequence[int], list[tuple[int, str]]] | None:
+        """Values in the columns at ``places``, which are texts or whole numbers, of each sound message; their indexes;
+        and (index, kind) of what is unusable. None when not all are of the newest version.
+        """
+        found: tuple[list[tuple[Any, ...]], Sequence[int], list[tuple[int, str]]] | None
+        found = self._native.fields(messages, places)
+        return found
+
+    def documents(self, messages: Sequence[bytes | None]) -> list[str] | None:
+        """The JSON text of each sound message. None when not all are of the newest version."""
+        written: list[str] | None = self._native.documents(messages)
+        return written
 
     def encode(self, records: pa.RecordBatch) -> list[bytes]:
         """Framed Avro of each row, in the newest schema. Raises ValueError for a word that is none of an enum's."""

@@ -24,6 +24,7 @@ from schemas.codec import encode as to_avro
 from schemas.columns import arrow_schema, from_events
 from schemas.events import (
     Event,
+    PositionUpdated,
     TradeExecuted,
 )
 from schemas.topics import topic_of_event
@@ -312,6 +313,20 @@ def trade(number: int, symbol: str | None = None, reason: str = "test") -> Trade
 
 def trades(count: int, first: int = 0) -> list[TradeExecuted]:
     return [trade(number) for number in range(first, first + count)]
+
+
+def position(number: int, symbol: str) -> PositionUpdated:
+    one = Decimal(1)
+    return PositionUpdated(
+        account="a",
+        symbol=symbol,
+        quantity=Decimal(number),
+        average_entry=one,
+        mark=one,
+        unrealized_pnl=one,
+        realized_pnl=one,
+        updated_at=START + timedelta(seconds=number),
+    )
 
 
 def ids(published: Sequence[Published]) -> list[str]:

@@ -2,21 +2,22 @@
 
 import asyncio
 import socket
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-import pyarrow as pa
 from pydantic import SecretStr
 from websockets.asyncio.client import connect
 
 from gateway.stream.catchup import History
 from gateway.stream.channels import Channel
 from gateway.stream.connection import Connection
+from gateway.stream.decoding import Marks, Rows, decode
 from gateway.stream.descriptors import Descriptors
 from gateway.stream.fanout import Fanout
-from gateway.stream.feed import Assigned, Feed, Item
+from gateway.stream.feed import Assigned, Feed, Item, Read
 from gateway.stream.registry import Registry
 from gateway.stream.ring import Log
 from gateway.stream.session import admitting
@@ -24,10 +25,10 @@ from gateway.stream.snapshot import Snapshot, Snapshots
 from gateway.stream.sockets import Sockets
 from gateway.stream.stretches import Stretches
 from gateway.stream.subscription import Sources
-from schemas.columns import arrow_schema, from_events
+from schemas.codec import encode
+from schemas.columns import from_events
 from schemas.events import Event
 from schemas.topics import Topic, topic_of_event
-from sentio.batch import Batch, Range
 from sentio.config import StreamSettings
 from tests.gateways import DEADLINE_S, Phone
 
@@ -71,26 +72,39 @@ class ByHand:
     def leave(self, topic: Topic) -> None:
         """Nor does it go on its own."""
 
+    def wait(self, topic: Topic, wait_s: float) -> None:
+        """Nothing waits here."""
 
-def batch(events: Sequence[Event], first: int) -> Batch:
+
+@dataclass
+class Record:
+    """As Kafka's client gives it."""
+
+    at: int
+    content: bytes
+
+    def partition(self) -> int:
+        return 0
+
+    def offset(self) -> int:
+        return self.at
+
+    def timestamp(self) -> tuple[int, int]:
+        return 1, 0
+
+    def value(self) -> bytes:
+        return self.content
+
+
+def rows(events: Sequence[Event], first: int) -> Rows:
     """Events of one kind, as read from partition 0 from the offset ``first`` on."""
-    kind = type(events[0])
-    end = first + len(events)
-    values = {column: [getattr(event, column) for event in events] for column in arrow_schema(kind.__name__).names}
-    headers = {"event_id": b"\0" * 16, "producer": "engine"}
-    for number in range(len(events)):
-        for column, value in headers.items():
-            values[column][number] = value
-        values["sequence"][number] = first + number
-    rows = [kind(**{column: values[column][number] for column in values}) for number in range(len(events))]
-    return Batch(
-        topic_of_event(kind.__name__),
-        from_events(rows),
-        pa.array([0] * len(events), pa.int32()),
-        pa.array(range(first, end), pa.int64()),
-        pa.array([0] * len(events), pa.int64()),
-        {0: Range(first, end)},
-    )
+    kind = type(events[0]).__name__
+    numbers = range(first, first + len(events))
+    count = len(events)
+    columns = from_events(events, event_id=[bytes(16)] * count, producer=["engine"] * count, sequence=numbers)
+    values = encode(kind, columns)
+    records: Any = [Record(at, value) for at, value in zip(numbers, values, strict=True)]
+    return decode(topic_of_event(kind), records, Marks()).rows
 
 
 @dataclass
@@ -107,12 +121,12 @@ class Stage:
         for event in events:
             await self._feed.items.put(Assigned(topic_of_event(event), event, {0: 0}))
 
-    async def publish(self, events: Sequence[Event]) -> None:
-        """One batch; all of one kind, in partition 0."""
+    async def publish(self, events: Sequence[Event], *, waited_s: float = 0.0) -> None:
+        """At once; all of one kind, in partition 0. The feed has had them for so long."""
         topic = topic_of_event(type(events[0]).__name__)
         first = self._published.get(topic, 0)
         self._published[topic] = first + len(events)
-        await self._feed.items.put(batch(events, first))
+        await self._feed.items.put(Read(rows(events, first), time.monotonic() - waited_s))
         while not self._feed.items.empty():  # noqa: ASYNC110 - its reader waits for nothing but the queue
             await asyncio.sleep(0)
         await asyncio.sleep(0)

@@ -1,14 +1,18 @@
-"""Kafka messages of one topic to a `Batch`, without repeats and without what cannot be decoded."""
+"""Kafka messages of one topic to what the stream passes on, without repeats and without what cannot be decoded."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 import pyarrow as pa
 from confluent_kafka import Message
 
-from schemas.codec import decode
+from gateway.newest import KEYS
+from gateway.stream import documents
+from schemas import codec
 from schemas.topics import Topic
-from sentio.batch import Batch, Range
+from sentio.batch import Range
 
 
 @dataclass(slots=True)
@@ -27,43 +31,90 @@ class Marks:
 
 
 @dataclass(frozen=True, slots=True)
+class Row:
+    """One message: where it stands, and what of it decides who hears it."""
+
+    partition: int
+    offset: int
+    timestamp_ms: int
+    """Kafka's, since 1970 UTC."""
+
+    sent_as: tuple[str, int]
+    """Producer and sequence."""
+
+    value: str | None
+    """Of the topic's filter field: what narrows a channel."""
+
+    key: Hashable
+    """Of what the message tells the state; None where messages tell what happened."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Messages of one topic, in the order they are passed on."""
+
+    topic: Topic
+    rows: Sequence[Row]
+    ranges: Mapping[int, Range]
+    """By partition. Covers messages that were dropped too, so may be wider than the rows."""
+
+    documents: Callable[[], list[str]]
+    """A JSON object of each row: made when somebody asks, since most of what is read ahead nobody does."""
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+@dataclass(frozen=True, slots=True)
 class Decoded:
-    batch: Batch
+    rows: Rows
     skipped: tuple[tuple[str, str], ...]
     """(seq, reason) of each message that cannot be decoded."""
 
 
-def to_batch(topic: Topic, messages: Sequence[Message], marks: Marks) -> Decoded:
-    """Columns of the messages in their order; the ranges cover what was dropped too."""
-    partitions = [message.partition() or 0 for message in messages]
-    offsets = [message.offset() or 0 for message in messages]
-    timestamps_ms = [message.timestamp()[1] for message in messages]
+def decode(topic: Topic, messages: Sequence[Message], marks: Marks) -> Decoded:
+    """The messages in their order; the ranges cover what was dropped too."""
+    places = [(message.partition() or 0, message.offset() or 0) for message in messages]
     ranges: dict[int, Range] = {}
-    for partition, offset in zip(partitions, offsets, strict=True):
+    for partition, offset in places:
         seen = ranges.get(partition)
         ranges[partition] = Range(offset if seen is None else seen.first, offset + 1)
 
-    decoded = decode(topic.event, [_value(message) for message in messages])
-    kept = decoded.kept
-    batch = Batch(
-        topic,
-        decoded.records,
-        pa.array([partitions[index] for index in kept], pa.int32()),
-        pa.array([offsets[index] for index in kept], pa.int64()),
-        pa.array([timestamps_ms[index] for index in kept], pa.int64()),
-        ranges,
+    found, write = _read(topic, [_value(message) for message in messages])
+    rows, new = [], []
+    for place, (values, index) in enumerate(zip(found.values, found.kept, strict=True)):
+        producer, sequence, value, *key = values
+        partition, offset = places[index]
+        if marks.is_new(partition, producer, sequence):
+            timestamp_ms = messages[index].timestamp()[1]
+            rows.append(Row(partition, offset, timestamp_ms, (producer, sequence), value, tuple(key) or None))
+            new.append(place)
+    skipped = tuple(("{}:{}".format(*places[index]), reason) for index, reason in found.poison)
+    return Decoded(Rows(topic, rows, ranges, partial(write, new)), skipped)
+
+
+def _read(topic: Topic, messages: Sequence[bytes | None]) -> tuple[codec.Fields, Callable[[list[int]], list[str]]]:
+    """The values of the columns that a `Row` needs, and what writes the documents of some of them, by their places.
+
+    Columns cost as much for one message as for a hundred, and few come at once: they are made only where they must be.
+    """
+    names = _names(topic)
+    fields = codec.fields(topic.event, messages, names)
+    if fields is not None:
+        kept = fields.kept
+        return fields, lambda places: codec.documents(topic.event, [messages[kept[place]] for place in places])
+    decoded = codec.decode(topic.event, messages)
+    columns: list[list[Any]] = [decoded.records.column(name).to_pylist() for name in names]
+    values = list(zip(*columns, strict=True))
+    return (
+        codec.Fields(values, decoded.kept, decoded.poison),
+        lambda places: documents.documents(decoded.records.take(pa.array(places, pa.int64()))),
     )
-    new = [
-        marks.is_new(partitions[index], producer, sequence)
-        for index, producer, sequence in zip(
-            kept,
-            decoded.records.column("producer").to_pylist(),
-            decoded.records.column("sequence").to_pylist(),
-            strict=True,
-        )
-    ]
-    skipped = tuple((f"{partitions[index]}:{offsets[index]}", reason) for index, reason in decoded.poison)
-    return Decoded(batch if all(new) else batch.where(new), skipped)
+
+
+def _names(topic: Topic) -> tuple[str, ...]:
+    assert topic.filter  # of every topic that is served
+    return ("producer", "sequence", topic.filter, *KEYS.get(topic.table or "", ()))
 
 
 def _value(message: Message) -> bytes | None:

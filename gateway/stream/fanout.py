@@ -9,12 +9,12 @@ from gateway.stream.cursor import Positions
 from gateway.stream.delivery import Delivery
 from gateway.stream.descriptors import Descriptors
 from gateway.stream.dialect import Dialect
-from gateway.stream.feed import ALWAYS, Assigned, Dropped, Feed, Grown
+from gateway.stream.feed import ALWAYS, Assigned, Dropped, Feed, Grown, Read
 from gateway.stream.ring import Log
 from schemas.topics import Topic
-from sentio.batch import Batch
 
 UNWANTED_S = 300.0
+SOON_S = 0.001  # worth no timer
 
 
 class Fanout:
@@ -36,6 +36,9 @@ class Fanout:
         """Topics whose `Dropped` is still to come."""
 
         self._audiences: defaultdict[Topic, dict[str | None, dict[Delivery, Audience]]] = defaultdict(dict)
+        self._waits: defaultdict[Topic, Counter[float]] = defaultdict(Counter)
+        """How long they wait for company, and how many of a topic's audiences do so."""
+
         self._due: dict[Audience, asyncio.TimerHandle] = {}
         """Audiences with something that waits for company."""
 
@@ -43,8 +46,8 @@ class Fanout:
         """Pass on what the feed reads, for ever."""
         while True:
             match await self._feed.items.get():
-                case Batch() as batch:
-                    self._publish(batch)
+                case Read() as read:
+                    self._publish(read)
                 case Dropped() as dropped:
                     self._drop(dropped.topic)
                 case Assigned() as assigned:
@@ -79,6 +82,8 @@ class Fanout:
         audience = deliveries.get(listener.delivery)
         if audience is None:
             audience = deliveries[listener.delivery] = Audience(channel, listener.delivery, listener.log)
+            self._waits[channel.topic][listener.delivery.wait_s] += 1
+            self._set_wait(channel.topic)
         audience.add(listener, positions)
 
     def remove(self, listener: Listener) -> None:
@@ -116,6 +121,8 @@ class Fanout:
                 audience for one in self._audiences.pop(assigned.topic, {}).values() for audience in one.values()
             ]
             before.retired = True
+            self._waits.pop(assigned.topic, None)
+            self._set_wait(assigned.topic)
             for audience in retired:
                 if timer := self._due.pop(audience, None):
                     timer.cancel()
@@ -124,11 +131,16 @@ class Fanout:
         async with self._changed:
             self._changed.notify_all()
 
-    def _publish(self, batch: Batch) -> None:
-        log = self._logs[batch.topic]
-        audiences = self._audiences[batch.topic]
+    def _set_wait(self, topic: Topic) -> None:
+        """The feed need not read more often than somebody is sent something."""
+        self._feed.wait(topic, min((wait_s for wait_s, count in self._waits[topic].items() if count), default=0.0))
+
+    def _publish(self, read: Read) -> None:
+        rows = read.rows
+        log = self._logs[rows.topic]
+        audiences = self._audiences[rows.topic]
         hearing: dict[Audience, None] = {}
-        for entry in log.append(batch):
+        for entry in log.append(rows):
             log.positions.advance(entry.partition, entry.offset + 1)
             for value in {None, entry.value}:
                 written: dict[tuple[Dialect, bool], bytes] = {}
@@ -138,14 +150,15 @@ class Fanout:
                         written[words] = update(entry, audience.channel, log.positions, delivery)
                     audience.take(entry, written[words])
                     hearing[audience] = None
-        for partition, span in batch.ranges.items():  # wider than the rows where messages were dropped
+        for partition, span in rows.ranges.items():  # wider than the rows where messages were dropped
             log.positions.advance(partition, span.next)
         now_s = time.monotonic()
         for audience in hearing:
             if audience in self._due:
                 continue
-            wait_s = audience.sent_s + audience.delivery.wait_s - now_s
-            if wait_s > 0:
+            # A message that waited in the feed waits here for the rest only.
+            wait_s = min(audience.sent_s, read.since_s) + audience.delivery.wait_s - now_s
+            if wait_s > SOON_S:
                 self._due[audience] = asyncio.get_running_loop().call_later(wait_s, self._send, audience)
             else:
                 self._send(audience)
@@ -166,5 +179,7 @@ class Fanout:
         deliveries = self._audiences[channel.topic].get(channel.value, {})
         if deliveries.get(audience.delivery) is audience:
             del deliveries[audience.delivery]
+            self._waits[channel.topic][audience.delivery.wait_s] -= 1
+            self._set_wait(channel.topic)
             if not deliveries:
                 del self._audiences[channel.topic][channel.value]

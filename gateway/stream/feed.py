@@ -14,21 +14,20 @@ from dataclasses import dataclass
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from gateway.stream.channels import served
-from gateway.stream.decoding import Marks, to_batch
+from gateway.stream.decoding import Marks, Rows, decode
+from gateway.stream.gathering import MOST_AT_ONCE, Gathered, Gathering
 from schemas.topics import Topic, topic_of_name
 from sentio import kafka, log
-from sentio.batch import Batch
 from sentio.config import StreamSettings
 from sentio.errors import Retryable
 from sentio.kafka import Place
 
 POLL_S = 0.1
 LINGER_S = 0.005
-BUSY_S = 0.02  # between two batches
+BUSY_S = 0.02  # between two reads
 REFRESH_S = 60.0
 RETRY_S = 1.0
 HANDED_OVER = 2  # queue items the loop may be behind
-MOST_AT_ONCE = 1_000
 
 _GONE = {KafkaError.OFFSET_OUT_OF_RANGE, KafkaError._AUTO_OFFSET_RESET}  # noqa: SLF001 - its public name
 _STALE = {
@@ -47,7 +46,7 @@ ALWAYS = frozenset(topic for topic in served().values() if topic.cleanup == "com
 
 @dataclass(frozen=True, slots=True)
 class Assigned:
-    """From now on batches of this topic follow, from ``starts`` on.
+    """From now on messages of this topic follow, from ``starts`` on.
 
     A second one replaces the first: messages were missed, or the topic was made again (another ``topic_id``).
     """
@@ -67,7 +66,7 @@ class Grown:
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """No more batches of this topic, until it is assigned again."""
+    """No more messages of this topic, until it is assigned again."""
 
     topic: Topic
 
@@ -77,7 +76,16 @@ class CaughtUp:
     """What was in the logs at the start has been read."""
 
 
-Item = Assigned | Grown | Dropped | CaughtUp | Batch
+@dataclass(frozen=True, slots=True)
+class Read:
+    """Messages of a topic."""
+
+    rows: Rows
+    since_s: float
+    """When the first of them came (monotonic)."""
+
+
+Item = Assigned | Grown | Dropped | CaughtUp | Read
 
 
 class Feed:
@@ -100,6 +108,7 @@ class Feed:
         self._ids: dict[Topic, str] = {}
         self._next: dict[Place, int] = {}
         self._marks: dict[Topic, Marks] = defaultdict(Marks)
+        self._gathering = Gathering()
         self._ahead: dict[Place, int] = {}
         self._caught_up = False
         self._described = False
@@ -121,6 +130,12 @@ class Feed:
         """Nobody wants it any more: `Dropped` comes."""
         self._wanted -= {topic}
         self._refresh_s = 0.0
+
+    def wait(self, topic: Topic, wait_s: float) -> None:
+        """Nobody is sent messages of this topic more often than every ``wait_s``: while it is busy, so long may pass
+        between two batches.
+        """
+        self._gathering.wait(topic.full_name(self._settings.topic_prefix), wait_s)
 
     async def stop(self) -> None:
         self._stop.set()
@@ -146,18 +161,20 @@ class Feed:
         """Read on from ``_next`` until told to stop; raises what another consumer may get over."""
         if self._next:
             self._assign(consumer)
-        taken_s = 0.0
+        read_s = 0.0
         while not self._stop.is_set():
             self.turned_s = time.monotonic()
             if self.turned_s >= self._refresh_s:
+                self._pass_on(self._gathering.all(self.turned_s))  # what changes comes behind what was read before
                 self._refresh(consumer)
-            first = consumer.poll(POLL_S)
-            if first is None:
-                continue
-            # A batch costs half a millisecond however small it is: on a busy stream, wait for company.
-            linger_s = LINGER_S if time.monotonic() - taken_s < BUSY_S else 0
-            taken_s = time.monotonic()
-            self._take([first, *consumer.consume(MOST_AT_ONCE - 1, linger_s)])
+            first = consumer.poll(self._gathering.due_in_s(time.monotonic(), POLL_S))
+            if first is not None:
+                # To be woken costs as well: on a busy stream, read what comes within a few milliseconds at once.
+                now_s = time.monotonic()
+                linger_s = self._gathering.due_in_s(now_s, LINGER_S if now_s - read_s < BUSY_S else 0)
+                read_s = now_s
+                self._keep([first, *consumer.consume(MOST_AT_ONCE - 1, linger_s)], now_s)
+            self._pass_on(self._gathering.due(time.monotonic()))
 
     def _refresh(self, consumer: Consumer) -> None:
         """Look for topics and partitions that are new, made again, or lost, and assign what changed."""
@@ -236,25 +253,27 @@ class Feed:
     def _assign(self, consumer: Consumer) -> None:
         consumer.assign([TopicPartition(*place, offset) for place, offset in self._next.items()])
 
-    def _take(self, messages: Iterable[Message]) -> None:
-        """Hand over what was read, a batch a topic; errors are noted for the next refresh."""
-        by_topic: dict[str, list[Message]] = {}
+    def _keep(self, messages: Iterable[Message], now_s: float) -> None:
+        """Have what was read wait for its tick; errors are noted for the next refresh."""
         for message in messages:
             place = (message.topic() or "", message.partition() or 0)
             error = message.error()
             if error is not None:
                 self._note(place, error, message.offset() or 0)
             elif (message.offset() or 0) >= self._next.get(place, _NOT_OURS):
-                by_topic.setdefault(place[0], []).append(message)
+                self._gathering.add(place[0], message, now_s)
                 self._next[place] = (message.offset() or 0) + 1
-        for name, found in by_topic.items():
-            topic = topic_of_name(name, self._settings.topic_prefix)
-            decoded = to_batch(topic, found, self._marks[topic])
+
+    def _pass_on(self, gathered: Iterable[Gathered]) -> None:
+        """Hand over what waited, a batch a topic."""
+        for one in gathered:
+            topic = topic_of_name(one.name, self._settings.topic_prefix)
+            decoded = decode(topic, one.messages, self._marks[topic])
             self.skipped += len(decoded.skipped)
             for seq, reason in decoded.skipped:
-                if self._once.due(("skipped", name)):
-                    log.get().warning("skipped a message", topic=name, seq=seq, cause=reason, skipped=self.skipped)
-            self._hand_over(decoded.batch)
+                if self._once.due(("skipped", one.name)):
+                    log.get().warning("skipped a message", topic=one.name, seq=seq, cause=reason, skipped=self.skipped)
+            self._hand_over(Read(decoded.rows, one.since_s))
         self._check_caught_up()
 
     def _note(self, place: Place, error: KafkaError, offset: int) -> None:
@@ -270,7 +289,7 @@ class Feed:
             self._lost.add(topic_of_name(place[0], self._settings.topic_prefix))
 
     def _check_caught_up(self) -> None:
-        if self._caught_up or not self._next:
+        if self._caught_up or not self._next or self._gathering:
             return
         self._ahead = {place: end for place, end in self._ahead.items() if self._next.get(place, end) < end}
         if not self._ahead:

@@ -4,29 +4,27 @@ Belongs to the event loop: nothing here is called from another thread.
 """
 
 from collections import deque
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from gateway.newest import KEYS
-from gateway.stream import documents
 from gateway.stream.channels import Channel
 from gateway.stream.cursor import Positions, epoch_of
+from gateway.stream.decoding import Rows
 from gateway.wire import milliseconds_text
 from schemas.topics import Topic
-from sentio.batch import Batch
 
 
 class Page:
-    """A batch and, once somebody asks, the JSON text of its rows."""
+    """What was read at once and, when somebody asks, the JSON text of its rows."""
 
-    def __init__(self, batch: Batch) -> None:
-        self._batch = batch
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows
 
     @cached_property
     def times(self) -> list[str]:
         """Kafka's, of the records."""
-        return [milliseconds_text(at) for at in self._batch.timestamps_ms.to_pylist()]
+        return [milliseconds_text(row.timestamp_ms) for row in self._rows.rows]
 
     @cached_property
     def bodies(self) -> list[str]:
@@ -34,15 +32,13 @@ class Page:
         return [f'"at":"{at}","data":{text}' for at, text in zip(self.times, self.documents, strict=True)]
 
     @cached_property
-    def sent_as(self) -> list[tuple[str, int]]:
-        """Producer and sequence of each event."""
-        columns = (self._batch.records.column(name).to_pylist() for name in ("producer", "sequence"))
-        return list(zip(*columns, strict=True))
-
-    @cached_property
     def documents(self) -> list[str]:
         """A JSON object of each event."""
-        return documents.documents(self._batch.records)
+        return self._rows.documents()
+
+    def sent_as(self, row: int) -> tuple[str, int]:
+        """Producer and sequence of an event."""
+        return self._rows.rows[row].sent_as
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +78,7 @@ class Entry:
 
     @property
     def sent_as(self) -> tuple[str, int]:
-        return self.page.sent_as[self.row]
+        return self.page.sent_as(self.row)
 
     def is_in(self, channel: Channel) -> bool:
         return channel.value is None or channel.value == self.value
@@ -98,30 +94,25 @@ class Numbering:
         self._last: dict[int, int] = {}
         self._last_of_value: dict[tuple[int, str | None], int] = {}
 
-    def entries(self, batch: Batch) -> list[Entry]:
-        """The rows of a batch, in order."""
-        page = Page(batch)
-        values = batch.records.column(batch.topic.filter).to_pylist() if batch.topic.filter else [None] * len(batch)
-        keys: Iterable[Hashable] = [None] * len(batch)
-        if batch.topic.table in KEYS:
-            keys = zip(*[batch.records.column(name).to_pylist() for name in KEYS[batch.topic.table]], strict=True)
+    def entries(self, rows: Rows) -> list[Entry]:
+        """An entry for each row, in order."""
+        page = Page(rows)
         made = []
-        rows = zip(batch.partitions.to_pylist(), batch.offsets.to_pylist(), values, keys, strict=True)
-        for row, (partition, offset, value, key) in enumerate(rows):
-            narrow = (partition, value)
+        for place, row in enumerate(rows.rows):
+            narrow = (row.partition, row.value)
             made.append(
                 Entry(
                     page,
-                    row,
-                    partition,
-                    offset,
-                    value,
-                    self._last.get(partition),
+                    place,
+                    row.partition,
+                    row.offset,
+                    row.value,
+                    self._last.get(row.partition),
                     self._last_of_value.get(narrow),
-                    key,
+                    row.key,
                 )
             )
-            self._last[partition] = self._last_of_value[narrow] = offset
+            self._last[row.partition] = self._last_of_value[narrow] = row.offset
         return made
 
 
@@ -149,9 +140,9 @@ class Log:
             self.kept_from[partition] = start
             self.positions.advance(partition, start)
 
-    def append(self, batch: Batch) -> list[Entry]:
-        """Keep a batch, forget the oldest; ``positions`` are the caller's to advance, entry by entry."""
-        entries = self._numbering.entries(batch)
+    def append(self, rows: Rows) -> list[Entry]:
+        """Keep the rows, forget the oldest; ``positions`` are the caller's to advance, entry by entry."""
+        entries = self._numbering.entries(rows)
         self._entries.extend(entries)
         while len(self._entries) > self._ring:
             gone = self._entries.popleft()

@@ -17,7 +17,7 @@ from confluent_kafka import Message
 from gateway.stream.catchup import History
 from gateway.stream.channels import Channel
 from gateway.stream.cursor import CannotResume, Positions
-from gateway.stream.decoding import Marks, to_batch
+from gateway.stream.decoding import Marks, decode
 from gateway.stream.ring import Entry, Log, Numbering
 from sentio import kafka
 from sentio.config import StreamSettings
@@ -210,10 +210,9 @@ class Stretches:
         for (partition, _), (first, end) in sorted(wanted.items()):
             known = spans.get((name, partition), (first, end))
             spans[name, partition] = (known[0], max(known[1], end))
-        batch = to_batch(log.topic, self._messages(spans), Marks()).batch
-        entries = Numbering().entries(batch)
+        entries = Numbering().entries(decode(log.topic, self._messages(spans), Marks()).rows)
         if entries:
-            _ = entries[0].page.bodies, entries[0].page.sent_as  # made here, and not on the event loop
+            _ = entries[0].page.bodies  # made here, and not on the event loop
         found: dict[tuple[int, int], list[Entry]] = {key: [] for key in wanted}
         for entry in entries:
             if (of_stretch := found.get((entry.partition, entry.offset // STRETCH_OFFSETS))) is not None:

@@ -10,7 +10,7 @@ use arrow_avro::writer::format::AvroSoeFormat;
 use arrow_avro::writer::{EncodedRows, Encoder, WriterBuilder};
 use arrow_schema::{ArrowError, Schema};
 
-use crate::check::{self, Fault};
+use crate::check::{self, Fault, Value};
 use crate::columns::Shape;
 use crate::layout::Field;
 
@@ -124,6 +124,30 @@ impl Reader {
             }
         }
         Ok(Decoded { parts, poison })
+    }
+
+    /// The values of each sound message, one after the other, and what is unusable. None as soon as `take` says so, or a
+    /// message is not of the newest version: `decode` can make something of it.
+    pub fn rows<'a>(
+        &self,
+        messages: &[Option<&'a [u8]>],
+        mut take: impl FnMut(usize, &[Value<'a>]) -> Option<()>,
+    ) -> Option<Vec<(usize, Reason)>> {
+        let mut poison = Vec::new();
+        let mut row = Vec::new();
+        for (index, message) in messages.iter().enumerate() {
+            match framed(&self.versions, *message) {
+                Ok((version, body)) if self.as_is[version] => {
+                    match check::row(&self.versions[version].layout, body, &mut row) {
+                        Ok(()) => take(index, &row)?,
+                        Err(fault) => poison.push((index, Reason::Fault(fault))),
+                    }
+                }
+                Ok(_) => return None,
+                Err(reason) => poison.push((index, reason)),
+            }
+        }
+        Some(poison)
     }
 
     /// Columns of sound messages of one version, by arrow-avro.

@@ -2,8 +2,8 @@
 //!
 //! `layout` says how a version lies in bytes, `check` whether a message is sound (so that arrow-avro, which keeps half
 //! a row when it fails, is only ever given sound ones), `columns` takes the newest version's values as the check finds
-//! them, `codec` decodes and encodes, `events` writes messages from typed events, `queues` reads messages past the
-//! Python client (`librdkafka`, `messages`), `fanout` sends to sockets, `python` is the module's face.
+//! them, `json` writes them as text, `codec` decodes and encodes, `events` writes messages from typed events, `queues` reads
+//! messages past the Python client (`librdkafka`, `messages`), `fanout` sends to sockets, `python` is the module's face.
 //! The rules are those of `schemas/codec_fastavro.py`; tests hold the two equal.
 
 pub mod check;
@@ -14,6 +14,7 @@ mod events;
 pub mod layout;
 #[cfg(feature = "python")]
 mod fanout;
+pub mod json;
 #[cfg(feature = "python")]
 mod librdkafka;
 #[cfg(feature = "python")]

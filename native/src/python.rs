@@ -8,11 +8,13 @@ use arrow_schema::Schema;
 use pyo3::create_exception;
 use pyo3::exceptions::{PyOverflowError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyList};
+use pyo3::types::{PyBytes, PyList, PyTuple};
 
-use crate::codec::{Failure, Reader, Version, Writer};
+use crate::check::Value;
+use crate::codec::{Failure, Reader, Reason, Version, Writer};
 use crate::columns;
 use crate::events::{Events, PlainField as PlainEventField};
+use crate::json::Form;
 use crate::layout::{Branch, Field, Limits, Shape};
 use crate::messages::Messages;
 
@@ -74,6 +76,9 @@ struct Codec {
     reader: Mutex<Reader>,
     writer: Mutex<Writer>,
     events: Events,
+    form: Form,
+    /// Of each column that is an enum; empty for the others.
+    words: Vec<Vec<String>>,
 }
 
 /// After a panic nothing is known of what is inside: from then on the other codec does the work.
@@ -82,6 +87,9 @@ fn locked<T>(mutex: &Mutex<T>) -> Result<MutexGuard<'_, T>, Failure> {
 }
 
 type Parts<'py> = Vec<(Bound<'py, PyAny>, Vec<usize>)>;
+type Poison = Vec<(usize, &'static str)>;
+/// Values, the indexes of their messages, and what is unusable.
+type Fields<'py> = (Vec<Bound<'py, PyTuple>>, Vec<usize>, Poison);
 
 #[pymethods]
 impl Codec {
@@ -97,15 +105,18 @@ impl Codec {
         versions: Vec<(u32, String, Vec<PlainField>)>,
         fields: Vec<PlainEventField>,
     ) -> PyResult<Self> {
-        let words = fields.iter().map(|(_, _, _, _, words, _)| words.clone()).collect();
-        let shape = columns::Shape::new(Schema::from_pyarrow_bound(read)?, words);
+        let words: Vec<_> = fields.iter().map(|(_, _, _, _, words, _)| words.clone()).collect();
+        let columns = Schema::from_pyarrow_bound(read)?;
+        let form = Form::new(&columns, &words).ok_or_else(|| PyValueError::new_err("a decimal's scale is negative"))?;
+        let shape = columns::Shape::new(columns, words.clone());
         let writer = Writer::new(&Schema::from_pyarrow_bound(written)?, &schema, id)?;
         let versions = versions
             .into_iter()
             .map(|(id, schema, plain)| Ok(Version { id, schema, layout: layout(plain)? }))
             .collect::<PyResult<_>>()?;
         let events = Events::new(py, id, fields)?;
-        Ok(Codec { reader: Mutex::new(Reader::new(schema, versions, Some(shape))?), writer: Mutex::new(writer), events })
+        let reader = Mutex::new(Reader::new(schema, versions, Some(shape))?);
+        Ok(Codec { reader, writer: Mutex::new(writer), events, form, words })
     }
 
     /// `messages`: a list of bytes or None, or `Messages`. (parts, poison): (columns, indexes of its rows) for each writer id met, and (index, reason).
@@ -113,13 +124,13 @@ impl Codec {
         &self,
         py: Python<'py>,
         messages: &Bound<'py, PyAny>,
-    ) -> PyResult<(Parts<'py>, Vec<(usize, &'static str)>)> {
+    ) -> PyResult<(Parts<'py>, Poison)> {
         let listed: Vec<Option<Bound<'py, PyBytes>>>;
         let bytes: Vec<Option<&[u8]>> = if let Ok(messages) = messages.cast::<Messages>() {
             messages.get().texts()
         } else {
             listed = messages.extract()?;
-            listed.iter().map(|message| message.as_ref().map(|message| message.as_bytes())).collect()
+            all_bytes(&listed)
         };
         let decoded = py.detach(|| locked(&self.reader)?.decode(&bytes))?;
         let parts = decoded
@@ -127,7 +138,42 @@ impl Codec {
             .into_iter()
             .map(|(batch, rows)| Ok((batch.to_pyarrow(py)?, rows)))
             .collect::<PyResult<_>>()?;
-        Ok((parts, decoded.poison.into_iter().map(|(index, reason)| (index, reason.name())).collect()))
+        Ok((parts, named(decoded.poison)))
+    }
+
+    /// Of the sound messages the values in these columns, texts and whole numbers; the index of each; and (index, reason).
+    /// None when not all are of the newest version. Holds the GIL, which a few messages are not worth giving away for.
+    fn fields<'py>(
+        &self,
+        py: Python<'py>,
+        messages: Vec<Option<Bound<'py, PyBytes>>>,
+        places: Vec<usize>,
+    ) -> PyResult<Option<Fields<'py>>> {
+        let (mut rows, mut kept) = (Vec::with_capacity(messages.len()), Vec::with_capacity(messages.len()));
+        let mut failure = None;
+        let poison = locked(&self.reader)?.rows(&all_bytes(&messages), |index, row| {
+            let values: PyResult<Vec<_>> = places.iter().map(|&place| self.value(py, row, place)).collect();
+            match values.and_then(|values| PyTuple::new(py, values)) {
+                Ok(values) => rows.push(values),
+                Err(error) => failure = Some(error),
+            }
+            kept.push(index);
+            failure.is_none().then_some(())
+        });
+        match failure {
+            Some(error) => Err(error),
+            None => Ok(poison.map(|poison| (rows, kept, named(poison)))),
+        }
+    }
+
+    /// The JSON text of each sound message. None when not all are of the newest version. Holds the GIL.
+    fn documents(&self, messages: Vec<Option<Bound<'_, PyBytes>>>) -> PyResult<Option<Vec<String>>> {
+        let mut written = Vec::with_capacity(messages.len());
+        let all = locked(&self.reader)?.rows(&all_bytes(&messages), |_, row| {
+            written.push(self.form.document(row)?);
+            Some(())
+        });
+        Ok(all.map(|_| written))
     }
 
     /// The framed message of each row.
@@ -148,6 +194,29 @@ impl Codec {
     ) -> PyResult<Option<Bound<'py, PyList>>> {
         self.events.write(events, u128::from_be_bytes(first_id), producer, &sequences)
     }
+}
+
+impl Codec {
+    fn value<'py>(&self, py: Python<'py>, row: &[Value<'_>], place: usize) -> PyResult<Bound<'py, PyAny>> {
+        match (row.get(place), self.words.get(place)) {
+            (Some(Value::Null), _) => Ok(py.None().into_bound(py)),
+            (Some(Value::Text(text)), _) => Ok(text.into_pyobject(py)?.into_any()),
+            (Some(Value::Long(number)), _) => Ok(number.into_pyobject(py)?.into_any()),
+            (Some(Value::Int(number)), _) => Ok(number.into_pyobject(py)?.into_any()),
+            (Some(Value::Enum(number)), Some(words)) if *number < words.len() => {
+                Ok(words[*number].as_str().into_pyobject(py)?.into_any())
+            }
+            _ => Err(PyValueError::new_err(format!("column {place} is neither text nor a whole number"))),
+        }
+    }
+}
+
+fn all_bytes<'a>(messages: &'a [Option<Bound<'_, PyBytes>>]) -> Vec<Option<&'a [u8]>> {
+    messages.iter().map(|message| message.as_ref().map(|message| message.as_bytes())).collect()
+}
+
+fn named(poison: Vec<(usize, Reason)>) -> Poison {
+    poison.into_iter().map(|(index, reason)| (index, reason.name())).collect()
 }
 
 #[pymodule]

@@ -2,11 +2,13 @@
 
 import asyncio
 import time
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from gateway.stream import session
+from gateway.stream import admission, session
 from gateway.stream.descriptors import PythonDescriptors
 from sentio.stack.processes import free_port
 from tests.gateways import Platform, gateway, ids, trade, trades
@@ -73,6 +75,62 @@ async def test_what_is_heard_over_restarts_of_gateway_and_client_is_what_was_pub
     assert second.types.count("resumed") == 1
     update = next(item for item in second.items if item["type"] == "update")
     assert (update["kind"], update["event"]["price"]) == ("trades", "101.2500000001")
+
+
+async def test_a_stream_may_begin_at_a_time(platform: Platform, place: Place, tmp_path: Path) -> None:
+    began = datetime.now(UTC) - timedelta(hours=1)
+    times_ms = [int((began + timedelta(minutes=number)).timestamp() * 1000) for number in range(20)]
+    published = await asyncio.to_thread(platform.send, platform.numbered(trades(20)), times_ms)
+    since = (began + timedelta(minutes=12)).isoformat()
+    async with gateway(platform.settings) as running:
+        url, cache = f"ws://127.0.0.1:{running.port}", str(tmp_path / "cache")
+        async with following(place, url, "trades", cache=cache, since=since) as client:
+            await client.updates(8)
+            await client.close()
+    expected = [one for one in published if one.event.sequence >= 12]
+    assert sorted(client.event_ids) == sorted(ids(expected))
+    assert "gap" not in client.types
+
+
+async def test_clients_of_a_gateway_that_drains_go_on_with_the_next(
+    platform: Platform, place: Place, tmp_path: Path
+) -> None:
+    settings = platform.settings.model_copy(update={"stream_port": free_port(None), "stream_drain_s": 1.0})
+    url = f"ws://127.0.0.1:{settings.stream_port}"
+    async with AsyncExitStack() as followers:
+        clients = [
+            await followers.enter_async_context(following(place, url, "trades", cache=str(tmp_path / str(number))))
+            for number in range(2)
+        ]
+        async with gateway(settings):
+            for client in clients:
+                assert (await client.next())["type"] == "snapshot"
+            published = await asyncio.to_thread(platform.publish, trades(20))
+            for client in clients:
+                await client.updates(20)
+        published += await asyncio.to_thread(platform.publish, trades(10, 20))
+        async with gateway(settings):
+            for client in clients:
+                await client.updates(10)
+                await client.close()
+    for client in clients:
+        assert sorted(client.event_ids) == sorted(ids(published))
+        assert client.types.count("resumed") == 1
+        assert "gap" not in client.types
+
+
+async def test_a_request_that_came_too_soon_is_made_again(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(admission, "REQUESTS_S", 0.5)
+    channels = [f"trades.{number:0100}" for number in range(200)]  # too many to ask for in one request
+    async with stage(PythonDescriptors(), stream_requests=1) as on:
+        await on.follow("TradeExecuted")
+        url, cache = f"ws://127.0.0.1:{on.port}", str(tmp_path / "cache")
+        async with following(place, url, *channels, cache=cache) as client:
+            heard = [await client.next() for _ in channels]
+            await client.close()
+    assert {item["channel"] for item in heard if item["type"] == "snapshot"} == set(channels)
 
 
 async def test_a_token_is_renewed_on_the_connection_before_it_ends(

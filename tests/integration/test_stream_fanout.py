@@ -9,8 +9,6 @@ import struct
 import subprocess
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
-from datetime import timedelta
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +23,9 @@ from gateway.stream import audience, connection, deflate, sockets
 from gateway.stream.deflate import Codec
 from gateway.stream.descriptors import Descriptors, PythonDescriptors, descriptors
 from gateway.stream.tls import tls
-from schemas.events import PositionUpdated
 from sentio.config import StreamSettings
 from sentio.errors import SettingError
-from tests.gateways import START, Phone, trade, trades
+from tests.gateways import Phone, position, trade, trades
 from tests.stages import HANDSHAKE, Stage, stage
 
 pytestmark = pytest.mark.anyio
@@ -46,20 +43,6 @@ def begin(request: pytest.FixtureRequest) -> Begin:
     """A stage; where native/ is not built both are Python's."""
     made: Callable[[], Descriptors] = request.param
     return lambda **options: stage(made(), **options)
-
-
-def position(number: int, symbol: str) -> PositionUpdated:
-    one = Decimal(1)
-    return PositionUpdated(
-        account="a",
-        symbol=symbol,
-        quantity=Decimal(number),
-        average_entry=one,
-        mark=one,
-        unrealized_pnl=one,
-        realized_pnl=one,
-        updated_at=START + timedelta(seconds=number),
-    )
 
 
 async def live(phone: Phone, channel: str, **wishes: Any) -> None:
@@ -85,6 +68,18 @@ async def test_messages_wait_for_others_and_go_together(begin: Begin) -> None:
             assert sequences(frames) == list(range(6))
             assert [frame["prev"] for frame in frames] == [None, *(f"0:{n}" for n in range(5))]
         assert on.descriptors.sends == 2
+
+
+async def test_what_waited_in_the_feed_waits_for_the_rest_of_its_tick_only(begin: Begin) -> None:
+    async with begin(stream_wait_ms=1_000) as on, on.phone() as phone:
+        await on.follow("TradeExecuted")
+        await live(phone, "trades")
+        await on.publish([trade(0)])
+        await on.publish([trade(1)], waited_s=1.0)
+        assert on.descriptors.sends == 2
+        await on.publish([trade(2)], waited_s=0.5)
+        assert on.descriptors.sends == 2
+        assert sequences(await phone.updates(3)) == [0, 1, 2]
 
 
 async def test_who_asks_for_the_lowest_latency_waits_for_nothing(begin: Begin) -> None:

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gateway.stream.documents import documents
 from schemas import codec_fastavro
 from schemas.amounts import EXACT
 from schemas.codec import encode
@@ -48,7 +49,22 @@ def same(codecs: tuple[Any, codec_fastavro.Codec], messages: list[bytes | None])
     assert records.schema == expected.schema
     # NaN equals nothing, itself included.
     assert repr(records.to_pylist()) == repr(expected.to_pylist())
+    same_without_columns(ours, messages, expected, list(kept), poison)
     return records
+
+
+def same_without_columns(
+    ours: Any, messages: list[bytes | None], records: pa.RecordBatch, kept: list[int], poison: list[tuple[int, str]]
+) -> None:
+    """Where all is of the newest version, fields and JSON text straight from the messages are those of the columns."""
+    plain = [n for n, kind in enumerate(records.schema.types) if pa.types.is_string(kind) or pa.types.is_integer(kind)]
+    found = ours.fields(messages, plain)
+    sound = [messages[index] for index in kept]
+    assert (found is None) >= (ours.documents(sound) is None)
+    if found is not None:
+        columns = [records.column(place).to_pylist() for place in plain]
+        assert found == (list(zip(*columns, strict=True)) if columns else [()] * len(kept), kept, poison)
+        assert ours.documents(sound) == documents(records)
 
 
 @given(batches())
@@ -58,6 +74,7 @@ def test_both_write_the_same_bytes_and_read_the_same_columns(batch: tuple[str, p
     messages = ours.encode(records)
     assert messages == theirs.encode(records)
     assert same(PAIRS[event], messages) == records
+    assert ours.documents(messages) == documents(records)
 
 
 @pytest.mark.parametrize("unscaled", [0, 127, 128, -128, -129, 2**15 - 1, -(2**15), -(2**15) - 1, -(2**63), 10**28 - 1])

@@ -23,7 +23,7 @@ from schemas.columns import arrow_schema
 from sentio.config import StreamSettings
 from sentio.errors import SettingError
 from tests.gateways import trade
-from tests.stages import batch
+from tests.stages import rows
 
 # Those of Pusher's documentation.
 KEY, SECRET = "278d425bdf160c739803", "7ad3773142a6692b25b8"
@@ -176,7 +176,7 @@ def test_codes_of_closing_give_the_same_answer_to_whether_to_come_back() -> None
 
 def test_events_are_named_after_their_kind_and_carry_their_fields_as_text() -> None:
     log = Log(channel_of("trades").topic, "id", {0: 0}, ring=100)
-    entries = log.append(batch([trade(0, "SPY", reason='a "quoted" é\\\u2028'), trade(1, "QQQ"), trade(2, "SPY")], 0))
+    entries = log.append(rows([trade(0, "SPY", reason='a "quoted" é\\\u2028'), trade(1, "QQQ"), trade(2, "SPY")], 0))
     positions = Positions(b"12345678", [0])
 
     told = json.loads(PRIVATE.update(entries[2], channel_of("trades.SPY"), positions, conflate=False))

@@ -2,7 +2,8 @@
 
 /** Follows until it is told to close, or the stream gives up. `options` is what the place it runs in has to add. */
 export function follow({ Stream }, spec, options, say) {
-  const stream = new Stream(spec.url, spec.channels, { ...options, ...(spec.token && { token: spec.token }) });
+  const wishes = { ...(spec.token && { token: spec.token }), ...(spec.since && { since: new Date(spec.since) }) };
+  const stream = new Stream(spec.url, spec.channels, { ...options, ...wishes });
   const run = async () => {
     try {
       for await (const item of stream) say(item);
