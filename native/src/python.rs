@@ -148,5 +148,6 @@ impl Codec {
 fn sentio_native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Codec>()?;
     module.add_class::<crate::fanout::Descriptors>()?;
+    module.add_class::<crate::ring_python::Slots>()?;
     module.add("Disagreement", module.py().get_type::<Disagreement>())
 }
