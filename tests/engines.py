@@ -87,14 +87,14 @@ class Engine:
         }
         return int(self.tell("trade", *(fields | changed).values()))
 
-    def signal(self, number: int = 1, **changed: object) -> Answer:
+    def signal(self, bar: int = 1, **changed: object) -> Answer:
         fields: dict[str, object] = {
             "symbol": "TQQQ",
             "direction": 2,
             "probability": 0.75,
             "confidence": 0.5,
-            "bar_id": number,
-            "generated_at": 1_760_106_600_000_000 + number,
+            "bar_id": bar,
+            "generated_at": 1_760_106_600_000_000 + bar,
         }
         return int(self.tell("signal", *(fields | changed).values()))
 

@@ -24,7 +24,10 @@ try:
 except ModuleNotFoundError:
     records_native = None  # type: ignore[assignment] # not built here
 
-decode = records.decode if records_native is None else records_native.decode
+DECODERS = {"python": records.decode} | ({} if records_native is None else {"native": records_native.decode})
+"""What is built here; the last one reads."""
+
+decode = list(DECODERS.values())[-1]
 
 _HEAD = Struct("<8sQQQ40s40s32s")
 _ID_BYTES = 36

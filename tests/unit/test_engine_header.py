@@ -128,7 +128,7 @@ def test_a_number_is_refused_where_its_schema_ends_it_and_not_before(engine: Eng
 @pytest.mark.parametrize("value", ["nan", "-nan", "inf", "-inf", "1.0000000000000002", "-5e-324", "2"])
 @pytest.mark.parametrize("field", ["probability", "confidence"])
 def test_what_is_no_fraction_is_refused(engine: Engine, field: str, value: str) -> None:
-    assert engine.signal(**{field: value}) == BAD_FRACTION
+    assert engine.signal(1, **{field: value}) == BAD_FRACTION
 
 
 @pytest.mark.parametrize("value", ["0", "-0.0", "5e-324", "1"])

@@ -1,6 +1,7 @@
 """What an engine wrote into a ring is read once it is whole, in order, the same every time, and never beyond its file."""
 
 import struct
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -13,16 +14,14 @@ from hypothesis import strategies as st
 from producers.sidecar import layout, records, ring
 from producers.sidecar.ring import Ring
 from schemas import codec
-from schemas.columns import HEADER, to_events
-from schemas.events import PerformanceMinute, PositionUpdated, SignalGenerated, TradeExecuted
+from schemas.columns import to_events
+from schemas.events import NO_ID, PerformanceMinute, PositionUpdated, SignalGenerated, TradeExecuted
 from sentio.errors import RingUnusable
 from tests import engines
 from tests.engines import OK, SOURCES
 
 AT = datetime(2025, 10, 10, 14, 30, tzinfo=UTC)
-DECODERS = [pytest.param(records.decode, id="python")]
-if ring.records_native:
-    DECODERS.append(pytest.param(ring.records_native.decode, id="native"))
+DECODERS = [pytest.param(decode, id=name) for name, decode in ring.DECODERS.items()]
 
 
 @pytest.fixture(scope="session")
@@ -67,13 +66,23 @@ def test_events_are_read_as_the_engine_gave_them(driver: Path, path: Path) -> No
     assert found.refused == ()
     assert reader.producer == f"rotation-1@{reader.id}"
     events = [event for kind, batch in found.batches.items() for event in to_events(batch, kind)]
-    ids = {event.sequence: {name: getattr(event, name) for name in HEADER} for event in events}
-    entry = {"account": "paper-1", "strategy": "rotation", "quantity": Decimal(100), "price": Decimal("101.25")}
-    entry |= {"fees": Decimal("0.35"), "reason": "signal turned LONG", "executed_at": AT}
-    assert sorted(events, key=lambda event: event.sequence) == [
-        TradeExecuted(**ids[0], **entry, symbol="TQQQ", action="ENTRY", side="BUY"),
+    in_order = sorted(events, key=lambda event: event.sequence)
+    assert [event.sequence for event in in_order] == [0, 1, 2, 3, 4]
+    entry = TradeExecuted(
+        account="paper-1",
+        strategy="rotation",
+        symbol="TQQQ",
+        action="ENTRY",
+        side="BUY",
+        quantity=Decimal(100),
+        price=Decimal("101.25"),
+        fees=Decimal("0.35"),
+        reason="signal turned LONG",
+        executed_at=AT,
+    )
+    assert [replace(event, event_id=NO_ID, producer="", sequence=-1) for event in in_order] == [
+        entry,
         SignalGenerated(
-            **ids[1],
             symbol="TQQQ",
             direction="SHORT",
             probability=1.0,
@@ -82,7 +91,6 @@ def test_events_are_read_as_the_engine_gave_them(driver: Path, path: Path) -> No
             generated_at=AT + timedelta(microseconds=7),
         ),
         PositionUpdated(
-            **ids[2],
             account="paper-1",
             symbol="TQQQ",
             quantity=Decimal(-5),
@@ -93,7 +101,6 @@ def test_events_are_read_as_the_engine_gave_them(driver: Path, path: Path) -> No
             updated_at=AT,
         ),
         PerformanceMinute(
-            **ids[3],
             account="paper-1",
             equity=Decimal("100000.25"),
             day_return=Decimal("-0.0000025"),
@@ -102,15 +109,7 @@ def test_events_are_read_as_the_engine_gave_them(driver: Path, path: Path) -> No
             unrealized_pnl=Decimal("-0.000001"),
             minute_at=AT,
         ),
-        TradeExecuted(
-            **ids[4],
-            **entry,
-            symbol="ÖL",
-            action="EXIT",
-            side="SELL",
-            realized_pnl=Decimal("-1.5"),
-            order_id="o-1",
-        ),
+        replace(entry, symbol="ÖL", action="EXIT", side="SELL", realized_pnl=Decimal("-1.5"), order_id="o-1"),
     ]
 
 

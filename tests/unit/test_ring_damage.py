@@ -19,9 +19,7 @@ from tests.engines import OK, SOURCES
 
 Decode = Callable[[bytes, int, UUID, str], Records]
 
-DECODERS = [pytest.param(records.decode, id="python")]
-if ring.records_native:
-    DECODERS.append(pytest.param(ring.records_native.decode, id="native"))
+DECODERS = [pytest.param(decode, id=name) for name, decode in ring.DECODERS.items()]
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +50,7 @@ def slot_of(data: bytes, position: int) -> bytearray:
     return bytearray(data[start : start + layout.SLOT_BYTES])
 
 
-def with_slot(data: bytes, position: int, slot: bytes) -> bytes:
+def with_slot(data: bytes, position: int, slot: bytearray) -> bytes:
     start = layout.HEAD_BYTES + position * layout.SLOT_BYTES
     return data[:start] + slot + data[start + layout.SLOT_BYTES :]
 
@@ -140,16 +138,15 @@ def test_whatever_is_damaged_the_reader_ends_in_its_own_words(
     assert str(path) in said
 
 
-@pytest.mark.skipif(ring.records_native is None, reason="the native code is not built")
+@pytest.mark.skipif("native" not in ring.DECODERS, reason="the native code is not built")
 @given(damage=damage, seal=st.booleans())
 def test_both_decoders_find_the_same(sound: bytes, damage: list[tuple[int, bytes]], *, seal: bool) -> None:
-    assert ring.records_native
     data = damaged(sound[layout.HEAD_BYTES :], damage, 32 * layout.SLOT_BYTES)
     slots = [data[start : start + layout.SLOT_BYTES] for start in range(0, 32 * layout.SLOT_BYTES, layout.SLOT_BYTES)]
     if seal:  # so that what lies beyond its limits comes through the checksum
         slots = [bytearray(sealed(slot, event)) if (event := kind(slot)) else slot for slot in slots]
     given = (b"".join(slots), 0, UUID(int=2**100 + 7), "engine@1")
-    plain, native = records.decode(*given), ring.records_native.decode(*given)
+    plain, native = (decode(*given) for decode in ring.DECODERS.values())
     assert plain.refused == native.refused
     assert plain.batches.keys() == native.batches.keys()
     for event, batch in plain.batches.items():
