@@ -1,5 +1,5 @@
-/* What a publish costs its thread: `publish RING CAPACITY EVENTS RATE KIND CPU`; a rate of 0 is as fast as it goes. Prints one
- * line of JSON: nanoseconds of single calls, less what timing takes itself, and how many went into the ring. */
+/* What a publish costs its thread: `publish RING CAPACITY EVENTS RATE KIND CPU`; a rate of 0 is as fast as it goes.
+ * Prints a line of JSON: nanoseconds of single calls, less what timing takes itself, and how many found no room. */
 #define _GNU_SOURCE 1 /* sched_setaffinity() */
 #include "sentio.h"
 
@@ -54,7 +54,7 @@ static double quantile(double part, uint64_t count, double base)
     return (double)each / 10 > base ? (double)each / 10 - base : 0;
 }
 
-/* Half of the time that is measured when nothing is done. */
+/* The median of what is measured when nothing is done. */
 static double timing_itself(void)
 {
     double median;
@@ -80,7 +80,7 @@ int main(int count, char **words)
     double rate, base, step;
     struct rusage before, after;
     cpu_set_t cpus;
-    int trades, descriptor;
+    int trades;
     if (count != 7)
         return 2;
     options.capacity = strtoull(words[2], NULL, 10);
@@ -95,8 +95,6 @@ int main(int count, char **words)
         puts(ring.error);
         return 1;
     }
-    descriptor = ring.descriptor;
-    (void)descriptor;
     calibrate();
     base = timing_itself();
     step = rate > 0 ? 1e9 / rate * ticks_per_ns : 0;
@@ -127,12 +125,14 @@ int main(int count, char **words)
     wall_ns = now_ns() - began_ns;
     getrusage(RUSAGE_SELF, &after);
     printf("{\"p50_ns\": %.1f, \"p99_ns\": %.1f, \"p999_ns\": %.1f, \"max_ns\": %.0f, \"timing_ns\": %.1f, "
-           "\"wall_ns_per_event\": %.2f, \"cpu_ns_per_event\": %.2f, \"full\": %" PRIu64 ", \"faults\": %ld, \"interrupted\": %ld}\n",
+           "\"wall_ns_per_event\": %.2f, \"cpu_ns_per_event\": %.2f, \"full\": %" PRIu64 ", \"faults\": %ld, "
+           "\"waits\": %ld, \"interrupted\": %ld}\n",
            quantile(0.5, events, base), quantile(0.99, events, base), quantile(0.999, events, base),
            (double)slowest / ticks_per_ns - base, base, (double)wall_ns / (double)events,
            ((double)(after.ru_utime.tv_sec - before.ru_utime.tv_sec) * 1e9 +
             (double)(after.ru_utime.tv_usec - before.ru_utime.tv_usec) * 1e3) / (double)events,
-           full, after.ru_minflt - before.ru_minflt, after.ru_nivcsw - before.ru_nivcsw);
+           full, after.ru_minflt - before.ru_minflt, after.ru_nvcsw - before.ru_nvcsw,
+           after.ru_nivcsw - before.ru_nivcsw);
     sentio_close(&ring);
     return 0;
 }

@@ -3,6 +3,7 @@
 import re
 import struct
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -44,7 +45,7 @@ NUMBERS = [
 
 @pytest.fixture(scope="module")
 def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("programs")
+    return tmp_path_factory.getbasetemp() / "programs"
 
 
 @pytest.fixture(scope="module")
@@ -216,6 +217,17 @@ def test_strict_c_is_told_to_include_the_header_first(tmp_path: Path) -> None:
     source.write_text('#include <stdio.h>\n#include "sentio.h"\nint main(void) { return 0; }\n')
     with pytest.raises(AssertionError, match=r"include sentio\.h before the system"):
         engines.built(tmp_path, source)
+
+
+def test_the_example_does_what_the_page_says(tmp_path: Path) -> None:
+    page = (HEADER.parents[2] / "docs/engine.md").read_text()
+    [code] = re.findall(r"```cpp\n(// engine\.cpp\n.*?)```", page, re.DOTALL)
+    (tmp_path / "engine.cpp").write_text(code)
+    program = engines.built(tmp_path, tmp_path / "engine.cpp", engines.CPP)
+    [said] = re.findall(r"It prints `([^`]*)`", page)
+    assert engines.ran(program, cwd=tmp_path) == f"{said}\n"
+    with Ring(tmp_path / "engine.ring") as reader:
+        assert reader.read().batches["TradeExecuted"].column("price").to_pylist() == [Decimal("101.25")]
 
 
 def test_every_number_in_a_head_is_where_the_reader_looks(engine: Engine, ring: Path) -> None:

@@ -26,7 +26,7 @@ DECODERS = [pytest.param(decode, id=name) for name, decode in ring.DECODERS.item
 
 @pytest.fixture(scope="session")
 def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return engines.built(tmp_path_factory.mktemp("driver"), SOURCES / "driver.c")
+    return engines.built(tmp_path_factory.getbasetemp() / "programs", SOURCES / "driver.c")
 
 
 @pytest.fixture
@@ -183,6 +183,12 @@ def test_two_positions_have_one_id_only_if_2_to_the_40_lie_between_them(one: int
     assert same == (one % 2**40 == other % 2**40)
 
 
+def test_ids_of_a_millisecond_are_in_the_order_of_positions_up_to_2_to_the_40() -> None:
+    positions = [0, 1, 2**28 - 1, 2**28, 2**29, 2**39, 2**39 + 1, 2**40 - 1]
+    found = [records.event_id(UUID(int=5), position, 1_000_000) for position in positions]
+    assert found == sorted(set(found))
+
+
 def test_one_reader_at_a_time(driver: Path, path: Path) -> None:
     with Ring(made(driver, path)), pytest.raises(RingUnusable, match=f"ring {path}: another reader has it open"):
         Ring(path)
@@ -196,6 +202,30 @@ def test_a_ring_of_another_layout_is_refused_with_both(driver: Path, path: Path)
     path.write_bytes(data)
     with pytest.raises(RingUnusable, match=f"layout 1-0000000000000abc, this reader 1-{layout.layout_hash():016x}"):
         Ring(path)
+
+
+@pytest.mark.parametrize(("at", "number"), [(256, 2**40), (256, 2**63), (256, 2), (384, 6), (384, 2**63), (24, 128)])
+def test_a_head_that_makes_no_sense_is_refused(driver: Path, path: Path, at: int, number: int) -> None:
+    write(driver, path, 5)
+    with Ring(path) as reader:
+        reader.read(3)
+        reader.acknowledge(3)
+    data = bytearray(path.read_bytes())
+    struct.pack_into("<Q", data, at, number)
+    path.write_bytes(data)
+    with pytest.raises(RingUnusable, match=f"ring {path}: its head is damaged"):
+        Ring(path)
+
+
+def test_a_head_that_is_damaged_while_it_is_read_is_said(driver: Path, path: Path) -> None:
+    write(driver, path, 5)
+    with Ring(path) as reader:
+        reader.read(3)
+        with path.open("r+b") as file:
+            file.seek(256)
+            file.write(struct.pack("<Q", 2))
+        with pytest.raises(RingUnusable, match="its head is damaged: 2 written, 0 read, 64 slots"):
+            reader.read()
 
 
 def test_a_file_that_is_no_ring_is_refused(tmp_path: Path) -> None:

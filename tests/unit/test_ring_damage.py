@@ -24,7 +24,7 @@ DECODERS = [pytest.param(decode, id=name) for name, decode in ring.DECODERS.item
 
 @pytest.fixture(scope="module")
 def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return engines.built(tmp_path_factory.mktemp("driver"), SOURCES / "driver.c")
+    return engines.built(tmp_path_factory.getbasetemp() / "programs", SOURCES / "driver.c")
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ BOOT = slice(72, 108)
 
 @pytest.fixture(scope="module")
 def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return engines.built(tmp_path_factory.mktemp("driver"), SOURCES / "driver.c", engines.C, *engines.MEMORY)
+    return engines.built(tmp_path_factory.getbasetemp() / "programs", SOURCES / "driver.c", engines.C, *engines.MEMORY)
 
 
 @pytest.fixture
