@@ -187,6 +187,13 @@ class KafkaSender:
         self._failed += len(self._held)
         log.get().error(f"events are lost: Kafka did not take them in time and {cause}", lost=len(self._held))
 
+    def abandon(self) -> None:
+        """End without a word of what is under way: its source still has it."""
+        deadline_s = time.monotonic() + CLOSE_S
+        self._producer.purge()
+        while len(self._producer) and time.monotonic() < deadline_s:
+            self._poll(0.1)
+
     def came_back(self, handed: _Handed, error: KafkaError, message: Message) -> None:
         """A record of ``handed`` is given up by librdkafka."""
         own = not self._is_foreign(handed)

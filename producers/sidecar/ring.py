@@ -27,6 +27,8 @@ except ModuleNotFoundError:
 DECODERS = {"python": records.decode} | ({} if records_native is None else {"native": records_native.decode})
 """What is built here; the last one reads."""
 
+NOTHING = Records({}, ())
+
 decode = list(DECODERS.values())[-1]
 
 _HEAD = Struct("<8sQQQ40s40s32s")
@@ -62,12 +64,14 @@ class Ring:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._lock_path = path.with_name(f"{path.name}.reader")
         with ExitStack() as opened:
             try:
                 file = opened.enter_context(path.open("r+b"))
                 head = file.read(layout.HEAD_BYTES)
-                self.capacity, self.id, name = _checked(path, head, os.fstat(file.fileno()).st_size)
-                lock = opened.enter_context(path.with_name(f"{path.name}.reader").open("w"))
+                self._opened_as = os.fstat(file.fileno())
+                self.capacity, self.id, name = _checked(path, head, self._opened_as.st_size)
+                lock = opened.enter_context(self._lock_path.open("w"))
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 self._bytes = opened.enter_context(mmap.mmap(file.fileno(), 0))
             except BlockingIOError:
@@ -92,6 +96,8 @@ class Ring:
         Raises `RingUnusable` when the head no longer makes sense.
         """
         count = min(self._check(), most)
+        if not count:
+            return NOTHING
         first, self._next = self._next, self._next + count
         found = decode(self._copy(first, count), first, self.id, self.producer)
         if found.refused:
@@ -114,6 +120,18 @@ class Ring:
         words = self._words
         written = words[_WRITTEN]
         return Counts(written, words[_DROPPED], words[_REFUSED], written - words[_READ], self.capacity)
+
+    def is_in_place(self) -> bool:
+        """Whether the path still names this ring; an engine may have set it aside."""
+        try:
+            return os.path.samestat(self.path.stat(), self._opened_as)
+        except FileNotFoundError:
+            return True
+
+    def remove(self) -> None:
+        """Delete the file of a ring that no engine goes on with."""
+        self.path.unlink(missing_ok=True)
+        self._lock_path.unlink(missing_ok=True)
 
     def close(self) -> None:
         self._opened.close()
