@@ -87,13 +87,20 @@ class _Handed:
 class KafkaSender:
     """Sends on librdkafka and, where one is given, by way of a `Spool`."""
 
-    def __init__(self, bootstrap: str, *, queue_records: int, spool: Spool | None, durable: bool) -> None:
-        self._config = kafka.writer(bootstrap, name="sentio-publisher") | {
-            # When the broker refuses a batch, nothing of the partition behind it may go on: it all comes back.
-            "enable.gapless.guarantee": True,
-            "queue.buffering.max.messages": queue_records,
-            "queue.buffering.max.kbytes": 256 * 1024,
-        }
+    def __init__(
+        self, bootstrap: str, *, queue_records: int, spool: Spool | None, durable: bool, linger_ms: float | None = None
+    ) -> None:
+        linger = {} if linger_ms is None else {"linger.ms": linger_ms}
+        self._config = (
+            kafka.writer(bootstrap, name="sentio-publisher")
+            | linger
+            | {
+                # When the broker refuses a batch, nothing of the partition behind it may go on: it all comes back.
+                "enable.gapless.guarantee": True,
+                "queue.buffering.max.messages": queue_records,
+                "queue.buffering.max.kbytes": 256 * 1024,
+            }
+        )
         self._producer = Producer(self._config)
         self._queue_records = queue_records
         self._spool = spool
