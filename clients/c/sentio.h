@@ -462,7 +462,7 @@ static inline int sentio_create(sentio_ring *ring, const sentio_options *options
         return sentio_failed(ring, options->path, "/proc/sys/kernel/random cannot be read", errno);
     if (snprintf(draft, sizeof draft, "%s.new", options->path) >= (int)sizeof draft)
         return sentio_failed(ring, options->path, "the path is too long", 0);
-    if ((descriptor = open(draft, O_RDWR | O_CREAT | O_CLOEXEC, 0660)) < 0)
+    if ((descriptor = open(draft, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0660)) < 0)
         return sentio_failed(ring, options->path, "cannot be made", errno);
     if (flock(descriptor, LOCK_EX | LOCK_NB) < 0)
         error = errno;
