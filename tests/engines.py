@@ -25,12 +25,17 @@ Answer = int
 OK, FULL, DROPPED, NOT_OPEN, BAD_TEXT, BAD_WORD, BAD_AMOUNT, BAD_FRACTION, BAD_TIME = 0, 1, 2, -1, -2, -3, -4, -5, -6
 
 
-def built(folder: Path, source: Path, language: Sequence[str] = C, *flags: str) -> Path:
-    """The program of a C file; skips the test where there is no compiler, unless `SENTIO_TEST_CLIENTS=required`."""
-    if shutil.which(language[0]) is None:
+def needs(compiler: str) -> None:
+    """Skip where it is not installed, unless `SENTIO_TEST_CLIENTS=required`."""
+    if shutil.which(compiler) is None:
         if os.environ.get("SENTIO_TEST_CLIENTS") == "required":
-            pytest.fail(f"missing: {language[0]}")
-        pytest.skip(f"missing: {language[0]}")
+            pytest.fail(f"missing: {compiler}")
+        pytest.skip(f"missing: {compiler}")
+
+
+def built(folder: Path, source: Path, language: Sequence[str] = C, *flags: str) -> Path:
+    """The program of a C file."""
+    needs(language[0])
     folder.mkdir(exist_ok=True)
     program = folder / "-".join([source.stem, language[0], *(flag.strip("-").replace(",", "-") for flag in flags)])
     if not program.exists():

@@ -1,18 +1,16 @@
 """The program that measures an engine's publish() says what the benchmark reads, and the benchmark makes rows of it."""
 
-import shutil
-
 import pytest
 
 from benchmarks import ring
 from benchmarks.harness import Unavailable
 from benchmarks.ring import Figures
+from tests import engines
 
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
-    if shutil.which("cc") is None:
-        pytest.skip("missing: cc")
+    engines.needs("cc")
     monkeypatch.setattr(ring, "EVENTS", 5_000)
     monkeypatch.setattr(ring, "CAPACITY", 4_096)
 
