@@ -87,13 +87,20 @@ class _Handed:
 class KafkaSender:
     """Sends on librdkafka and, where one is given, by way of a `Spool`."""
 
-    def __init__(self, bootstrap: str, *, queue_records: int, spool: Spool | None, durable: bool) -> None:
-        self._config = kafka.writer(bootstrap, name="sentio-publisher") | {
-            # When the broker refuses a batch, nothing of the partition behind it may go on: it all comes back.
-            "enable.gapless.guarantee": True,
-            "queue.buffering.max.messages": queue_records,
-            "queue.buffering.max.kbytes": 256 * 1024,
-        }
+    def __init__(
+        self, bootstrap: str, *, queue_records: int, spool: Spool | None, durable: bool, linger_ms: float | None = None
+    ) -> None:
+        linger = {} if linger_ms is None else {"linger.ms": linger_ms}
+        self._config = (
+            kafka.writer(bootstrap, name="sentio-publisher")
+            | linger
+            | {
+                # When the broker refuses a batch, nothing of the partition behind it may go on: it all comes back.
+                "enable.gapless.guarantee": True,
+                "queue.buffering.max.messages": queue_records,
+                "queue.buffering.max.kbytes": 256 * 1024,
+            }
+        )
         self._producer = Producer(self._config)
         self._queue_records = queue_records
         self._spool = spool
@@ -186,6 +193,13 @@ class KafkaSender:
             cause = f"the spool cannot write: {failure.strerror}"
         self._failed += len(self._held)
         log.get().error(f"events are lost: Kafka did not take them in time and {cause}", lost=len(self._held))
+
+    def abandon(self) -> None:
+        """End without a word of what is under way: its source still has it."""
+        deadline_s = time.monotonic() + CLOSE_S
+        self._producer.purge()
+        while len(self._producer) and time.monotonic() < deadline_s:
+            self._poll(0.1)
 
     def came_back(self, handed: _Handed, error: KafkaError, message: Message) -> None:
         """A record of ``handed`` is given up by librdkafka."""

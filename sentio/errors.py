@@ -43,3 +43,7 @@ class SettingError(Fatal):
 
 class NotPlayable(Fatal):
     """A line of a recorded session or results file cannot be used; the message names file and line."""
+
+
+class RingUnusable(Fatal):
+    """The ring of an engine cannot be read; the message names it and the cause."""

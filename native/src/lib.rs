@@ -3,7 +3,8 @@
 //! `layout` says how a version lies in bytes, `check` whether a message is sound (so that arrow-avro, which keeps half
 //! a row when it fails, is only ever given sound ones), `columns` takes the newest version's values as the check finds
 //! them, `json` writes them as text, `codec` decodes and encodes, `events` writes messages from typed events, `queues` reads
-//! messages past the Python client (`librdkafka`, `messages`), `fanout` sends to sockets, `python` is the module's face.
+//! messages past the Python client (`librdkafka`, `messages`), `ring` makes columns of what an engine wrote into a ring
+//! (`ring_python` is its face), `fanout` sends to sockets, `python` is the module's face.
 //! The rules are those of `schemas/codec_fastavro.py`; tests hold the two equal.
 
 pub mod check;
@@ -23,3 +24,6 @@ mod messages;
 mod python;
 #[cfg(feature = "python")]
 mod queues;
+pub mod ring;
+#[cfg(feature = "python")]
+mod ring_python;

@@ -225,5 +225,6 @@ fn sentio_native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<crate::fanout::Descriptors>()?;
     module.add_class::<Messages>()?;
     module.add_class::<crate::queues::Queues>()?;
+    module.add_class::<crate::ring_python::Slots>()?;
     module.add("Disagreement", module.py().get_type::<Disagreement>())
 }

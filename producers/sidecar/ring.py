@@ -1,0 +1,185 @@
+"""A ring as its reader sees it: what an engine wrote into it with clients/c/sentio.h.
+
+Reading takes nothing away: `acknowledge` does, once what was read is safe elsewhere. Until then a reader that is killed
+finds the same records again, with the same ids and sequences. Sending them on is not done here.
+"""
+
+import fcntl
+import mmap
+import os
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from struct import Struct
+from types import TracebackType
+from typing import Self
+from uuid import UUID
+
+from producers.sidecar import layout, records
+from producers.sidecar.records import Records
+from sentio.errors import RingUnusable
+
+try:
+    from producers.sidecar import records_native
+except ModuleNotFoundError:
+    records_native = None  # type: ignore[assignment] # not built here
+
+DECODERS = {"python": records.decode} | ({} if records_native is None else {"native": records_native.decode})
+"""What is built here; the last one reads."""
+
+NOTHING = Records({}, ())
+
+decode = list(DECODERS.values())[-1]
+
+_HEAD = Struct("<8sQQQ40s40s32s")
+_ID_BYTES = 36
+
+# Of the producer's and of the reader's line, in words.
+_WRITTEN, _DROPPED, _REFUSED, _READ = 32, 33, 34, 48
+
+_MOST = 1 << 62
+"""Positions that no ring comes to; those beyond are no sequences."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Figures of a ring since it was made."""
+
+    published: int
+    dropped: int
+    """Lost since the ring was full and its engine had said to drop."""
+
+    refused: int
+    """Not accepted by the header, with a reason for its engine."""
+
+    unread: int
+    capacity: int
+
+
+class Ring:
+    """The ring in a file, for one reader at a time. Use it as a context manager.
+
+    Raises `RingUnusable` for a file that is none, has another layout or is damaged, and for a second reader.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock_path = path.with_name(f"{path.name}.reader")
+        with ExitStack() as opened:
+            try:
+                file = opened.enter_context(path.open("r+b"))
+                head = file.read(layout.HEAD_BYTES)
+                self._opened_as = os.fstat(file.fileno())
+                self.capacity, self.id, name = _checked(path, head, self._opened_as.st_size)
+                lock = opened.enter_context(self._lock_path.open("w"))
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                self._bytes = opened.enter_context(mmap.mmap(file.fileno(), 0))
+            except BlockingIOError:
+                raise RingUnusable(f"ring {path}: another reader has it open") from None
+            except OSError as failure:
+                raise RingUnusable(f"ring {path}: {failure.strerror}") from None
+            # A view of whole words: each is read and written at once, never in part.
+            self._words = opened.enter_context(memoryview(self._bytes)[: layout.HEAD_BYTES].cast("Q"))
+            self.producer = f"{name}@{self.id}"
+            self._next = self._words[_READ]
+            self._check()
+            self._opened = opened.pop_all()
+
+    @property
+    def position(self) -> int:
+        """Of the next record to be read."""
+        return self._next
+
+    def read(self, most: int = 4_096) -> Records:
+        """The next records, in order; those that cannot be used come as refusals, and the rest goes on behind them.
+
+        Raises `RingUnusable` when the head no longer makes sense.
+        """
+        count = min(self._check(), most)
+        if not count:
+            return NOTHING
+        first, self._next = self._next, self._next + count
+        found = decode(self._copy(first, count), first, self.id, self.producer)
+        if found.refused:
+            # A processor may show the head's new value before the slot's; by now it does not.
+            found = decode(self._copy(first, count), first, self.id, self.producer)
+        return found
+
+    def rewind(self) -> None:
+        """Read again from the first record that is not acknowledged."""
+        self._next = self._words[_READ]
+
+    def acknowledge(self, position: int) -> None:
+        """Records before ``position`` are safe elsewhere; the engine may overwrite them."""
+        if not self._words[_READ] <= position <= self._next:
+            raise ValueError(f"position {position} was not read; {self._words[_READ]} to {self._next} were")
+        self._words[_READ] = position
+
+    def counts(self) -> Counts:
+        """The figures of this moment."""
+        words = self._words
+        written = words[_WRITTEN]
+        return Counts(written, words[_DROPPED], words[_REFUSED], written - words[_READ], self.capacity)
+
+    def is_in_place(self) -> bool:
+        """Whether the path still names this ring; an engine may have set it aside."""
+        try:
+            return os.path.samestat(self.path.stat(), self._opened_as)
+        except FileNotFoundError:
+            return True
+
+    def remove(self) -> None:
+        """Delete the file of a ring that no engine goes on with."""
+        self.path.unlink(missing_ok=True)
+        self._lock_path.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        self._opened.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _check(self) -> int:
+        """How many records wait."""
+        written, read = self._words[_WRITTEN], self._words[_READ]
+        if not read <= self._next <= written <= min(read + self.capacity, _MOST):
+            raise RingUnusable(
+                f"ring {self.path}: its head is damaged: {written} written, {read} read, {self.capacity} slots"
+            )
+        return written - self._next
+
+    def _copy(self, first: int, count: int) -> bytes:
+        """Slots of the positions from ``first`` on."""
+        start = first % self.capacity
+        end = min(start + count, self.capacity)
+        return self._slots(start, end) + self._slots(0, count - (end - start))
+
+    def _slots(self, start: int, end: int) -> bytes:
+        at = layout.HEAD_BYTES
+        return self._bytes[at + start * layout.SLOT_BYTES : at + end * layout.SLOT_BYTES]
+
+
+def _checked(path: Path, head: bytes, size: int) -> tuple[int, UUID, str]:
+    """Capacity, id and engine's name of a ring."""
+    if len(head) < layout.HEAD_BYTES or not head.startswith(layout.MAGIC):
+        raise RingUnusable(f"ring {path}: the file is no ring")
+    _, version, found, capacity, identity, _, name = _HEAD.unpack_from(head)
+    if (version, found) != (layout.VERSION, layout.layout_hash()):
+        raise RingUnusable(
+            f"ring {path} has layout {version}-{found:016x}, this reader {layout.VERSION}-{layout.layout_hash():016x}: "
+            "build the engine with the sentio.h of its reader; a ring of another is for the reader that it was made for"
+        )
+    try:
+        ring = UUID(identity[:_ID_BYTES].decode())
+        engine = name.rstrip(b"\0").decode()
+    except ValueError:
+        raise RingUnusable(f"ring {path}: its head is damaged: it has no id or name") from None
+    possible = layout.LEAST_CAPACITY <= capacity <= layout.MOST_CAPACITY and capacity.bit_count() == 1
+    if not possible or size != layout.HEAD_BYTES + capacity * layout.SLOT_BYTES:
+        raise RingUnusable(f"ring {path}: its head is damaged: {capacity} slots in {size} bytes")
+    return capacity, ring, engine
