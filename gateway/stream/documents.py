@@ -26,6 +26,8 @@ def _texts(column: pa.Array, kind: pa.DataType) -> list[str]:
     """Each value as JSON. An equal value is written once: events name few accounts, symbols and reasons."""
     write = _writer(kind)
     values = column.to_pylist()
+    if pa.types.is_floating(kind):  # 0.0 and -0.0 are equal
+        return ["null" if value is None else write(value) for value in values]
     written = {value: "null" if value is None else write(value) for value in set(values)}
     return [written[value] for value in values]
 

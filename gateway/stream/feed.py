@@ -174,7 +174,9 @@ class Feed:
                 linger_s = self._gathering.due_in_s(now_s, LINGER_S if now_s - read_s < BUSY_S else 0)
                 read_s = now_s
                 self._keep([first, *consumer.consume(MOST_AT_ONCE - 1, linger_s)], now_s)
-            self._pass_on(self._gathering.due(time.monotonic()))
+            now_s = time.monotonic()
+            # Nobody is served before the start is over, which it is when nothing waits.
+            self._pass_on(self._gathering.due(now_s) if self._caught_up else self._gathering.all(now_s))
 
     def _refresh(self, consumer: Consumer) -> None:
         """Look for topics and partitions that are new, made again, or lost, and assign what changed."""

@@ -20,9 +20,20 @@ pub struct Message {
     private: *mut c_void,
 }
 
+/// `rd_kafka_topic_partition_t`, as far as it is read.
+#[repr(C)]
+pub struct TopicPartition {
+    pub topic: *const c_char,
+    pub partition: i32,
+}
+
 pub type Client = *mut c_void;
 pub type Queue = *mut c_void;
 pub type Headers = *mut c_void;
+pub type Event = *mut c_void;
+
+/// `RD_KAFKA_EVENT_FETCH`: one message.
+pub const FETCH: c_int = 0x2;
 
 macro_rules! library {
     ($($name:ident: fn($($argument:ty),*) $(-> $result:ty)?;)*) => {
@@ -60,10 +71,16 @@ library! {
     queue_get_partition: fn(Client, *const c_char, i32) -> Queue;
     queue_forward: fn(Queue, Queue);
     queue_destroy: fn(Queue);
-    consume_batch_queue: fn(Queue, c_int, *mut *mut Message, usize) -> isize;
+    queue_poll: fn(Queue, c_int) -> Event;
+    event_type: fn(Event) -> c_int;
+    event_message_next: fn(Event) -> *const Message;
+    event_topic_partition: fn(Event) -> *mut TopicPartition;
+    event_error: fn(Event) -> c_int;
+    event_error_string: fn(Event) -> *const c_char;
+    event_destroy: fn(Event);
+    topic_partition_destroy: fn(*mut TopicPartition);
     message_timestamp: fn(*const Message, *mut c_int) -> i64;
     message_headers: fn(*const Message, *mut Headers) -> c_int;
-    message_destroy: fn(*mut Message);
     header_get_all: fn(Headers, usize, *mut *const c_char, *mut *const c_void, *mut usize) -> c_int;
 }
 

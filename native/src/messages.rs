@@ -56,10 +56,18 @@ pub struct Columns {
     offsets: Vec<i64>,
     timestamps_ms: Vec<i64>,
     headers: HashMap<usize, Vec<Header>>,
+    /// The last offset of each partition.
+    last: HashMap<i32, i64>,
 }
 
 impl Columns {
-    pub fn push(&mut self, message: One<'_>) {
+    /// False for a message that is here already: after a rebalance librdkafka may give what it gave a moment before.
+    pub fn push(&mut self, message: One<'_>) -> bool {
+        let last = self.last.entry(message.partition).or_insert(-1);
+        if message.offset <= *last {
+            return false;
+        }
+        *last = message.offset;
         if !message.headers.is_empty() {
             self.headers.insert(self.offsets.len(), message.headers);
         }
@@ -68,6 +76,7 @@ impl Columns {
         self.partitions.push(message.partition);
         self.offsets.push(message.offset);
         self.timestamps_ms.push(message.timestamp_ms);
+        true
     }
 
     fn one(&self, index: usize) -> One<'_> {

@@ -8,6 +8,7 @@ use arrow_schema::Schema;
 use pyo3::create_exception;
 use pyo3::exceptions::{PyOverflowError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
+use pyo3::sync::MutexExt;
 use pyo3::types::{PyBytes, PyList, PyTuple};
 
 use crate::check::Value;
@@ -86,6 +87,11 @@ fn locked<T>(mutex: &Mutex<T>) -> Result<MutexGuard<'_, T>, Failure> {
     mutex.lock().map_err(|_| Failure::Disagreement("an earlier call panicked".to_owned()))
 }
 
+/// The same with the GIL held, which is let go while the lock is waited for.
+fn attached<'a, T>(mutex: &'a Mutex<T>, py: Python<'_>) -> Result<MutexGuard<'a, T>, Failure> {
+    mutex.lock_py_attached(py).map_err(|_| Failure::Disagreement("an earlier call panicked".to_owned()))
+}
+
 type Parts<'py> = Vec<(Bound<'py, PyAny>, Vec<usize>)>;
 type Poison = Vec<(usize, &'static str)>;
 /// Values, the indexes of their messages, and what is unusable.
@@ -151,7 +157,8 @@ impl Codec {
     ) -> PyResult<Option<Fields<'py>>> {
         let (mut rows, mut kept) = (Vec::with_capacity(messages.len()), Vec::with_capacity(messages.len()));
         let mut failure = None;
-        let poison = locked(&self.reader)?.rows(&all_bytes(&messages), |index, row| {
+        // To make objects may run Python, and so another thread, which may wait for the same lock: it has to let the GIL go.
+        let poison = attached(&self.reader, py)?.rows(&all_bytes(&messages), |index, row| {
             let values: PyResult<Vec<_>> = places.iter().map(|&place| self.value(py, row, place)).collect();
             match values.and_then(|values| PyTuple::new(py, values)) {
                 Ok(values) => rows.push(values),
@@ -167,9 +174,13 @@ impl Codec {
     }
 
     /// The JSON text of each sound message. None when not all are of the newest version. Holds the GIL.
-    fn documents(&self, messages: Vec<Option<Bound<'_, PyBytes>>>) -> PyResult<Option<Vec<String>>> {
+    fn documents(
+        &self,
+        py: Python<'_>,
+        messages: Vec<Option<Bound<'_, PyBytes>>>,
+    ) -> PyResult<Option<Vec<String>>> {
         let mut written = Vec::with_capacity(messages.len());
-        let all = locked(&self.reader)?.rows(&all_bytes(&messages), |_, row| {
+        let all = attached(&self.reader, py)?.rows(&all_bytes(&messages), |_, row| {
             written.push(self.form.document(row)?);
             Some(())
         });

@@ -1,7 +1,9 @@
 //! Messages of a consumer's partitions, read past its Python client and without one object for each.
 //!
 //! Each partition is forwarded to a queue of ours, where only messages and errors of partitions arrive. Rebalances, logs and
-//! other errors stay in the client's own queue: their callbacks need the client's state, and `poll` serves them.
+//! other errors stay in the client's own queue: their callbacks need the client's state, and `poll` serves them. Ours is read
+//! as events, each of which is given to us whatever it is: librdkafka's calls for many messages at once would call the
+//! client's error callback from here when a topic is deleted.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::{CString, c_int, c_void};
@@ -12,14 +14,11 @@ use std::time::{Duration, Instant};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
-use crate::librdkafka::{self, Library, Message, Queue};
+use crate::librdkafka::{self, Event, Library, Message, Queue};
 use crate::messages::{Columns, Messages, One};
 
 /// (topic, partition, librdkafka's error code, what it says about it)
 type Fault = (String, i32, i32, String);
-
-/// Asked of librdkafka in one go: what is taken beyond the most bytes is less than this many messages.
-const CHUNK: usize = 1_000;
 
 /// Of the values of one batch, whatever their number: decoding has no room for a GiB, nor need a process have.
 const MOST_BYTES: usize = 64 << 20;
@@ -29,8 +28,6 @@ struct State {
     client: *mut c_void,
     ours: Queue,
     partitions: HashMap<(String, i32), Queue>,
-    /// Room for one call.
-    found: Vec<*mut Message>,
     columns: BTreeMap<String, Columns>,
     faults: Vec<Fault>,
     count: usize,
@@ -71,7 +68,6 @@ impl Queues {
             client: handle,
             ours,
             partitions: HashMap::new(),
-            found: Vec::new(),
             columns: BTreeMap::new(),
             faults: Vec::new(),
             count: 0,
@@ -104,13 +100,7 @@ impl Queues {
             let mut state = self.state();
             let state = state.as_mut().ok_or_else(closed)?;
             state.forward();
-            while state.count < at_most && state.bytes < MOST_BYTES {
-                let left = until.saturating_duration_since(Instant::now());
-                if !state.take_in(CHUNK.min(at_most - state.count), left) && left.is_zero() {
-                    return Ok(false);
-                }
-            }
-            Ok(true)
+            Ok(state.fill(at_most, until))
         })
     }
 
@@ -126,14 +116,20 @@ impl Queues {
     }
 
     fn close(&self) {
-        if let Some(state) = self.state().take() {
-            for &queue in state.partitions.values() {
-                // SAFETY: both queues are open.
-                unsafe { (state.library.queue_forward)(queue, ptr::null_mut()) };
-                unsafe { (state.library.queue_destroy)(queue) };
+        self.state().take();
+    }
+}
+
+impl Drop for State {
+    fn drop(&mut self) {
+        // SAFETY: all queues are open, and the client is: it cannot be closed while there are queues of its. Nothing is forwarded
+        // to ours when it goes.
+        unsafe {
+            for &queue in self.partitions.values() {
+                (self.library.queue_forward)(queue, ptr::null_mut());
+                (self.library.queue_destroy)(queue);
             }
-            // SAFETY: nothing is forwarded to it any more.
-            unsafe { (state.library.queue_destroy)(state.ours) };
+            (self.library.queue_destroy)(self.ours);
         }
     }
 }
@@ -172,40 +168,61 @@ impl State {
         }
     }
 
-    /// Wait for so many messages at most, and for no longer; whether there were as many.
-    fn take_in(&mut self, room: usize, wait: Duration) -> bool {
-        let wait_ms = c_int::try_from(wait.as_millis()).unwrap_or(c_int::MAX);
-        self.found.resize(room, ptr::null_mut());
-        // SAFETY: there is room for as many messages as are asked for.
-        let found =
-            unsafe { (self.library.consume_batch_queue)(self.ours, wait_ms, self.found.as_mut_ptr(), room) };
-        let found = usize::try_from(found).unwrap_or(0).min(room);
+    /// Whether so many messages are there, or bytes enough, before the time is over.
+    fn fill(&mut self, at_most: usize, until: Instant) -> bool {
         let mut topic = Topic { address: ptr::null_mut(), name: String::new() };
-        for place in 0..found {
-            let message = self.found[place];
-            // SAFETY: each of the first `found` is a message that is ours until it is destroyed, here and once.
+        let mut wait_ms = 0; // asked for the time only where nothing is there
+        while self.count < at_most && self.bytes < MOST_BYTES {
+            // SAFETY: the queue is open.
+            let event = unsafe { (self.library.queue_poll)(self.ours, wait_ms) };
+            if event.is_null() {
+                let left = until.saturating_duration_since(Instant::now());
+                if left.is_zero() {
+                    return false;
+                }
+                wait_ms = c_int::try_from(left.as_millis()).unwrap_or(c_int::MAX).max(1);
+                continue;
+            }
+            wait_ms = 0;
+            // SAFETY: the event is ours until it is destroyed, here and once; its message lives as long.
             unsafe {
-                self.copy(&*message, &mut topic);
-                (self.library.message_destroy)(message);
+                if (self.library.event_type)(event) == librdkafka::FETCH {
+                    if let Some(message) = (self.library.event_message_next)(event).as_ref() {
+                        self.copy(message, &mut topic);
+                    }
+                } else {
+                    self.note(event);
+                }
+                (self.library.event_destroy)(event);
             }
         }
-        found == room
+        true
+    }
+
+    /// An error of a partition; nothing else comes here.
+    ///
+    /// # Safety
+    /// The event is one of librdkafka's, and whole.
+    unsafe fn note(&mut self, event: Event) {
+        // SAFETY: as the caller says; the texts live as long as what they are asked of.
+        unsafe {
+            let place = (self.library.event_topic_partition)(event);
+            if let Some(found) = place.as_ref() {
+                let topic = librdkafka::text(found.topic).into_owned();
+                let said = librdkafka::text((self.library.event_error_string)(event)).into_owned();
+                self.faults.push((topic, found.partition, (self.library.event_error)(event), said));
+                (self.library.topic_partition_destroy)(place);
+            }
+        }
     }
 
     /// # Safety
-    /// The message is one of librdkafka's, and whole.
+    /// The message is one of librdkafka's, without an error, and whole.
     unsafe fn copy(&mut self, message: &Message, topic: &mut Topic) {
         if message.topic != topic.address || topic.address.is_null() {
             // SAFETY: a message's topic lives as long as the message, and its name as long as the topic.
             let name = unsafe { librdkafka::text((self.library.topic_name)(message.topic)) };
             *topic = Topic { address: message.topic, name: name.into_owned() };
-        }
-        if message.error != 0 {
-            // SAFETY: an error's value is its text, and is copied before the message is let go.
-            let said = unsafe { librdkafka::bytes(message.value, message.value_size) };
-            let said = String::from_utf8_lossy(said).into_owned();
-            self.faults.push((topic.name.clone(), message.partition, message.error, said));
-            return;
         }
         // SAFETY: key and value are the message's, and are copied before it is let go.
         let (key, value) = unsafe { (part(message.key, message.key_size), part(message.value, message.value_size)) };
@@ -220,9 +237,10 @@ impl State {
             // SAFETY: the message is whole.
             headers: unsafe { self.headers(message) },
         };
-        self.bytes += message.value_size;
-        self.columns_of(&topic.name).push(one);
-        self.count += 1;
+        if self.columns_of(&topic.name).push(one) {
+            self.bytes += message.value_size;
+            self.count += 1;
+        }
     }
 
     fn columns_of(&mut self, topic: &str) -> &mut Columns {

@@ -295,6 +295,34 @@ def test_a_poll_of_large_messages_ends_before_it_is_full(cluster: Cluster, clien
 
 
 @pytest.mark.parametrize("kind", PAST_THE_CLIENT)
+def test_topic_that_is_deleted_is_an_error_of_its_partitions_and_of_no_other(
+    cluster: Cluster, clients: Clients, readers: Readers
+) -> None:
+    gone, stays = cluster.create_topic(), cluster.create_topic()
+    soon = {"topic_metadata_refresh_interval_ms": 100, "topic_metadata_propagation_max_ms": 100}
+    client = clients.consumer(enable_partition_eof=False, **soon)
+    reader = readers(client)
+    reader.add([(gone, 0), (stays, 0)])
+    client.assign([TopicPartition(gone, 0, 0), TopicPartition(stays, 0, 0)])
+    clients.send(gone, b"0")
+    clients.send(stays, b"0")
+    take(reader, 2)
+
+    cluster.delete_topic(gone)
+    errors: list[tuple[Place, KafkaError]] = []
+    until(lambda: bool(errors), lambda: errors.extend(reader.read(10, 0.1).errors))
+    clients.send(stays, b"1")
+    values: list[bytes | None] = []
+    until(
+        lambda: bool(values),
+        lambda: values.extend(value for _, found in reader.read(10, 0.1).messages for value in found.values()),
+    )
+
+    assert {place for place, _ in errors} == {(gone, 0)}
+    assert values == [b"1"]
+
+
+@pytest.mark.parametrize("kind", PAST_THE_CLIENT)
 def test_closed_queues_say_so_and_what_was_read_stays(cluster: Cluster, clients: Clients, readers: Readers) -> None:
     topic = cluster.create_topic()
     clients.send(topic, b"0", b"1")

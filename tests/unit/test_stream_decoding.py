@@ -7,6 +7,7 @@ import pytest
 
 from gateway.stream.channels import served
 from gateway.stream.decoding import Decoded, Marks, decode
+from gateway.stream.documents import documents
 from schemas import codec
 from schemas.codec import encode
 from schemas.topics import Topic, topic_of_event
@@ -51,3 +52,9 @@ def test_a_state_is_known_by_its_key_and_a_channel_narrowed_by_its_field() -> No
     [trade] = read(topic_of_event("TradeExecuted"), encode("TradeExecuted", rows_of("TradeExecuted", 1))).rows.rows
     assert (position.value, position.key) == ("text 0 é", ("text 0 é", "text 0 é"))
     assert (trade.value, trade.key) == ("text 0 é", None)
+
+
+def test_a_zero_keeps_its_sign_beside_the_other() -> None:
+    schema = pa.schema([pa.field("probability", pa.float64())])
+    records = pa.record_batch([pa.array([0.0, -0.0, None], pa.float64())], schema)
+    assert documents(records) == ['{"probability":0.0}', '{"probability":-0.0}', '{"probability":null}']
