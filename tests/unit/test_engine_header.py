@@ -1,5 +1,6 @@
 """clients/c/sentio.h: it is what the schemas say, refuses what they refuse, and one producer at a time has a ring."""
 
+import itertools
 import re
 import struct
 from collections.abc import Iterator
@@ -154,6 +155,32 @@ def test_a_text_of_just_its_room_is_taken_and_a_byte_more_refused(engine: Engine
     assert engine.trade(**{name: "x" * room}) == OK
     with Ring(ring) as reader:
         assert reader.read().batches["TradeExecuted"].column(name).to_pylist() == ["x" * room]
+
+
+def test_a_text_is_taken_if_it_is_utf_8_and_only_then(engine: Engine) -> None:
+    # On both sides of every limit that RFC 3629 sets, in every order.
+    borders = bytes.fromhex("41 7f 80 8f 90 9f a0 bf c0 c1 c2 df e0 ec ed ee ef f0 f1 f3 f4 f5 ff")
+    long = itertools.product(b"\xe1\xf0\xf3\xf4\xf5", b"\x8f\x90\xbf\x41", b"\x7f\x80\xbf\xc2", b"\x41\x80\xbf\xc0")
+    short = (itertools.product(borders, repeat=size) for size in (1, 2, 3))
+    for tried in map(bytes, itertools.chain(*short, long)):
+        # Across the end of a word, since texts are looked at by words.
+        text = (b"sixteen" + tried).decode(errors="surrogateescape")
+        assert (engine.signal(symbol=text) != BAD_TEXT) == is_utf8(tried), tried
+
+
+def is_utf8(text: bytes) -> bool:
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def test_no_field_takes_a_text_that_is_not_utf_8(engine: Engine) -> None:
+    for name in layout.ROOM:
+        assert engine.trade(**{name: "\udcff"}) == BAD_TEXT
+        assert engine.trade(**{name: "x" * (layout.ROOM[name] - 2) + "Ö"}) == OK
+        assert engine.trade(**{name: "x" * (layout.ROOM[name] - 1) + "\udcc3"}) == BAD_TEXT  # half of it
 
 
 @pytest.mark.parametrize("name", ["account", "symbol"])
