@@ -63,10 +63,10 @@ enum sentio_answer {
     SENTIO_BAD_WORD = -3,     /* an action, side or direction that is none */
     SENTIO_BAD_AMOUNT = -4,   /* below what its field may be */
     SENTIO_BAD_FRACTION = -5, /* a probability or confidence outside 0 to 1, or no number */
-    SENTIO_BAD_TIME = -6      /* before 1970 or after 2199 */
+    SENTIO_BAD_TIME = -6      /* 0 (forgotten), before 1970 or after 2199 */
 };
 
-/* None is 0: what was forgotten is refused. */
+/* None is 0: a word that was forgotten is refused. */
 enum sentio_action { SENTIO_ENTRY = 1, SENTIO_EXIT = 2 };
 enum sentio_side { SENTIO_BUY = 1, SENTIO_SELL = 2 };
 enum sentio_direction { SENTIO_NEUTRAL = 1, SENTIO_LONG = 2, SENTIO_SHORT = 3 };
@@ -297,7 +297,7 @@ static inline int sentio_put(char *field, size_t most, size_t least, const char 
 
 static inline int sentio_is_word(int32_t word, int32_t last) { return word >= 1 && word <= last; }
 
-static inline int sentio_is_time(int64_t at_us) { return at_us >= 0 && at_us < INT64_C(7258118400000000); }
+static inline int sentio_is_time(int64_t at_us) { return at_us > 0 && at_us < INT64_C(7258118400000000); }
 
 /* By the bits: compilers may be told (-ffast-math) that there is no NaN to compare with. */
 static inline int sentio_is_fraction(double value)
@@ -468,6 +468,9 @@ static inline int sentio_fill(int descriptor, const char *draft, const char *pat
         return error;
     if (write(descriptor, head, sizeof *head) != (ssize_t)sizeof *head)
         return EIO;
+    /* Before it has its name: a power cut must not leave a ring whose head is zeros, which nobody would go on with. */
+    if (fsync(descriptor) < 0)
+        return errno;
     if (link(draft, path) < 0 && errno != EEXIST)
         return errno;
     return 0;
