@@ -153,7 +153,10 @@ def engine(
     program: Path, ring: Path, *, name: str = "engine", capacity: int = 64, drop: bool = False
 ) -> Iterator[Engine]:
     command = [str(program), str(ring), name, str(capacity), str(int(drop))]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    # What is not UTF-8 goes to it as it is.
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8", errors="surrogateescape"
+    ) as process:
         try:
             yield Engine(process)
         finally:

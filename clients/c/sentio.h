@@ -59,14 +59,14 @@ enum sentio_answer {
     SENTIO_FULL = 1,          /* no room, the reader is behind: the caller may try again */
     SENTIO_DROPPED = 2,       /* no room, and the ring was opened with SENTIO_DROP_NEWEST: counted */
     SENTIO_NOT_OPEN = -1,     /* sentio_open() failed, or sentio_close() was called */
-    SENTIO_BAD_TEXT = -2,     /* null, longer than its field, or an empty account or symbol */
+    SENTIO_BAD_TEXT = -2,     /* null, longer than its field, not UTF-8, or an empty account or symbol */
     SENTIO_BAD_WORD = -3,     /* an action, side or direction that is none */
     SENTIO_BAD_AMOUNT = -4,   /* below what its field may be */
     SENTIO_BAD_FRACTION = -5, /* a probability or confidence outside 0 to 1, or no number */
-    SENTIO_BAD_TIME = -6      /* before 1970 or after 2199 */
+    SENTIO_BAD_TIME = -6      /* 0 (forgotten), before 1970 or after 2199 */
 };
 
-/* None is 0: what was forgotten is refused. */
+/* None is 0: a word that was forgotten is refused. */
 enum sentio_action { SENTIO_ENTRY = 1, SENTIO_EXIT = 2 };
 enum sentio_side { SENTIO_BUY = 1, SENTIO_SELL = 2 };
 enum sentio_direction { SENTIO_NEUTRAL = 1, SENTIO_LONG = 2, SENTIO_SHORT = 3 };
@@ -254,22 +254,50 @@ static inline int sentio_write(sentio_ring *ring, struct sentio_slot *record, si
     return SENTIO_OK;
 }
 
-/* Copies a text into a field of zeros; 0 when it is null, shorter than `least` or too long. */
+/* Whether bytes are UTF-8 as RFC 3629 has it: nothing longer than it need be, no surrogates, none beyond U+10FFFF. */
+static inline int sentio_is_utf8(const char *text, size_t size)
+{
+    const unsigned char *at = (const unsigned char *)text, *const end = at + size;
+    while (at < end) {
+        const unsigned char lead = *at++;
+        const int more = lead < 0xC2 ? 0 : lead < 0xE0 ? 1 : lead < 0xF0 ? 2 : lead < 0xF5 ? 3 : 0;
+        const unsigned char low = lead == 0xE0 ? 0xA0 : lead == 0xF0 ? 0x90 : 0x80;
+        const unsigned char high = lead == 0xED ? 0x9F : lead == 0xF4 ? 0x8F : 0xBF;
+        int each;
+        if (lead < 0x80)
+            continue;
+        if (more == 0 || end - at < more || at[0] < low || at[0] > high)
+            return 0;
+        for (each = 1; each < more; each++)
+            if ((at[each] & 0xC0) != 0x80)
+                return 0;
+        at += more;
+    }
+    return 1;
+}
+
+/* Copies a text into a field of zeros whose room is whole words; 0 when it is null, shorter than `least`, too long or
+ * not UTF-8. Most texts are ASCII, which one bit of each byte tells. */
 static inline int sentio_put(char *field, size_t most, size_t least, const char *text)
 {
-    size_t size;
+    size_t size, at;
+    uint64_t word, bits = 0;
     if (!text)
         return 0;
     size = strnlen(text, most + 1);
     if (size < least || size > most)
         return 0;
     memcpy(field, text, size);
-    return 1;
+    for (at = 0; at < size; at += sizeof word) {
+        memcpy(&word, field + at, sizeof word);
+        bits |= word;
+    }
+    return !(bits & UINT64_C(0x8080808080808080)) || sentio_is_utf8(field, size);
 }
 
 static inline int sentio_is_word(int32_t word, int32_t last) { return word >= 1 && word <= last; }
 
-static inline int sentio_is_time(int64_t at_us) { return at_us >= 0 && at_us < INT64_C(7258118400000000); }
+static inline int sentio_is_time(int64_t at_us) { return at_us > 0 && at_us < INT64_C(7258118400000000); }
 
 /* By the bits: compilers may be told (-ffast-math) that there is no NaN to compare with. */
 static inline int sentio_is_fraction(double value)
@@ -440,6 +468,9 @@ static inline int sentio_fill(int descriptor, const char *draft, const char *pat
         return error;
     if (write(descriptor, head, sizeof *head) != (ssize_t)sizeof *head)
         return EIO;
+    /* Before it has its name: a power cut must not leave a ring whose head is zeros, which nobody would go on with. */
+    if (fsync(descriptor) < 0)
+        return errno;
     if (link(draft, path) < 0 && errno != EEXIST)
         return errno;
     return 0;
@@ -559,6 +590,8 @@ static inline int sentio_open(sentio_ring *ring, const sentio_options *options)
         return sentio_failed(ring, options->path, "its capacity is no power of two from 64 to 2^30", 0);
     if (!options->name || !*options->name || strlen(options->name) > SENTIO_NAME_BYTES)
         return sentio_failed(ring, options->path, "the engine's name is missing or longer than 32 bytes", 0);
+    if (!sentio_is_utf8(options->name, strlen(options->name)))
+        return sentio_failed(ring, options->path, "the engine's name is not UTF-8", 0);
     for (turn = 0; turn < 16 && taken == 0; turn++) {
         descriptor = open(options->path, O_RDWR | O_CLOEXEC);
         if (descriptor < 0 && errno != ENOENT)

@@ -1,5 +1,5 @@
 //! Slots of a ring to columns. The layout and the rules are those of `producers/sidecar/`; tests hold its Python twin
-//! equal. No Python here, and nothing that a slot says is trusted: the fuzz target calls it as it is.
+//! equal. No Python here, and nothing that a slot says is trusted.
 
 use std::str::from_utf8;
 

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from uuid import UUID
 
 import pyarrow as pa
 
@@ -31,6 +32,16 @@ was something, within these limits: to be woken takes up to 0.1 ms of a processo
 0.5 %.
 """
 
+ASIDE = "????????-????-????-????-????????????"
+"""The id of a ring, behind the name from which its engine has set it aside."""
+
+LOST = {
+    "dropped": "events are lost: the ring was full, and its engine drops then. Give it more capacity, or see why this "
+    "sidecar was behind (Kafka away, not running)",
+    "refused": "an engine's events are not in its ring, the header refused them: see the answers in docs/engine.md",
+}
+"""Counts of a ring that should not rise, and what to do about it."""
+
 REOPEN_S = 1.0
 STOP_S = 1.0
 
@@ -43,17 +54,21 @@ class Source:
         self._ring: Ring | None = None
         self._again_at_s = 0.0
         self._once = log.OncePer()
+        # Set aside, read, and not to be removed. By their names: these have ids, and files' numbers are given again.
+        self._spent: set[Path] = set()
+        self._told: dict[tuple[UUID, str], int] = {}
 
     def ring(self) -> Ring | None:
         """The ring to read from, if there is one."""
         if self._ring is None and time.monotonic() >= self._again_at_s:
             try:
                 self._ring = self._open()
-            except RingUnusable as failure:
-                if self._once.due("unusable"):
-                    log.get().error("a ring cannot be read; the others are", cause=str(failure))
+            except OSError as failure:
+                self._say(self.path, failure)
             if self._ring is None:
                 self._again_at_s = time.monotonic() + REOPEN_S
+        if self._ring is not None:
+            self._tell_losses(self._ring)
         return self._ring
 
     def spent(self) -> None:
@@ -62,8 +77,7 @@ class Source:
             return
         self._again_at_s = time.monotonic() + REOPEN_S
         if self._ring.path != self.path:
-            log.get().info("a ring that was set aside is read to its end", ring=str(self._ring.path))
-            self._ring.remove()
+            self._remove(self._ring)
         elif self._ring.is_in_place():
             return
         self.close()
@@ -75,10 +89,43 @@ class Source:
         self._ring = None
 
     def _open(self) -> Ring | None:
-        aside = self.path.parent.glob(f"{glob.escape(self.path.name)}.*-*-*-*-????????????")
-        oldest = sorted(aside, key=lambda path: path.stat().st_mtime_ns)
-        found = next(iter([*oldest, self.path]))
-        return Ring(found) if found.exists() else None
+        """The first that can be read: those set aside, the oldest first, then the one that is there now."""
+        aside = self.path.parent.glob(f"{glob.escape(self.path.name)}.{ASIDE}")
+        for path in [*sorted(set(aside) - self._spent, key=_changed_ns), self.path]:
+            identity = None if path == self.path else path.name.removeprefix(f"{self.path.name}.")
+            try:
+                path.stat()
+                return Ring(path, identity=identity)
+            except FileNotFoundError:
+                continue  # not made yet, or removed meanwhile
+            except (OSError, RingUnusable) as failure:
+                self._say(path, failure)
+        return None
+
+    def _tell_losses(self, ring: Ring) -> None:
+        """All that there were when the ring is first seen, then once a minute if there are more."""
+        counts = ring.counts()
+        for what, message in LOST.items():
+            count, key = getattr(counts, what), (ring.id, what)
+            if count > self._told.get(key, 0) and self._once.due(key):
+                self._told[key] = count
+                log.get().error(message, ring=str(ring.path), capacity=counts.capacity, **{what: count})
+
+    def _remove(self, ring: Ring) -> None:
+        log.get().info("a ring that was set aside is read to its end", ring=str(ring.path))
+        try:
+            ring.remove()
+        except (OSError, RingUnusable) as failure:
+            self._spent.add(ring.path)
+            log.get().error(
+                "a ring that is read cannot be removed and stays; remove it once no engine has it open",
+                ring=str(ring.path),
+                cause=str(failure),
+            )
+
+    def _say(self, path: Path, failure: Exception) -> None:
+        if self._once.due(path):
+            log.get().error("a ring cannot be read; the others are", cause=str(failure))
 
 
 class Sidecar:
@@ -102,6 +149,7 @@ class Sidecar:
                 if self._turn(stop):
                     last_s = time.monotonic()
                 else:
+                    self._sender.turn()  # librdkafka has things to tell without events, too: a broker that is away
                     stop.wait(_pause_s(last_s))
         finally:
             self._sender.abandon()
@@ -157,6 +205,14 @@ class Sidecar:
             log.get().error(
                 "a record cannot be used", ring=str(ring.path), position=refusal.position, reason=refusal.reason
             )
+
+
+def _changed_ns(path: Path) -> int:
+    """0 of a file that is gone meanwhile or cannot be seen: opening it says why."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def _pause_s(since_s: float) -> float:

@@ -59,18 +59,21 @@ class Counts:
 class Ring:
     """The ring in a file, for one reader at a time. Use it as a context manager.
 
-    Raises `RingUnusable` for a file that is none, has another layout or is damaged, and for a second reader.
+    Raises `RingUnusable` for a file that is none, has another layout or another id than ``identity``, or is damaged,
+    and for a second reader.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, identity: str | None = None) -> None:
         self.path = path
         self._lock_path = path.with_name(f"{path.name}.reader")
         with ExitStack() as opened:
             try:
-                file = opened.enter_context(path.open("r+b"))
+                self._file = file = opened.enter_context(path.open("r+b"))
                 head = file.read(layout.HEAD_BYTES)
                 self._opened_as = os.fstat(file.fileno())
                 self.capacity, self.id, name = _checked(path, head, self._opened_as.st_size)
+                if identity not in {None, str(self.id)}:
+                    raise RingUnusable(f"ring {path}: its id is {self.id}, not that of its name")
                 lock = opened.enter_context(self._lock_path.open("w"))
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 self._bytes = opened.enter_context(mmap.mmap(file.fileno(), 0))
@@ -122,14 +125,20 @@ class Ring:
         return Counts(written, words[_DROPPED], words[_REFUSED], written - words[_READ], self.capacity)
 
     def is_in_place(self) -> bool:
-        """Whether the path still names this ring; an engine may have set it aside."""
+        """Whether the path still names this ring, or nothing that can be seen; an engine may have set it aside."""
         try:
             return os.path.samestat(self.path.stat(), self._opened_as)
-        except FileNotFoundError:
+        except OSError:
             return True
 
     def remove(self) -> None:
-        """Delete the file of a ring that no engine goes on with."""
+        """Delete the file of a ring that no engine goes on with, unless there is more to read in it now.
+
+        Raises OSError, of which BlockingIOError when an engine has it open.
+        """
+        fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the producer's: nothing is published from here on
+        if self._check():
+            return
         self.path.unlink(missing_ok=True)
         self._lock_path.unlink(missing_ok=True)
 

@@ -27,7 +27,7 @@ int main(int count, char **words)
     event.probability = event.confidence = 0.25;
     for (;;) {
         event.bar_id = (int64_t)sentio_stats(&ring).published;
-        event.generated_at_us = event.bar_id;
+        event.generated_at_us = 1 + event.bar_id;
         if (sentio_publish_signal(&ring, &event) == SENTIO_OK)
             *answered = (uint64_t)event.bar_id + 1;
     }

@@ -18,7 +18,7 @@ static void *publish(void *unused)
         event.direction = SENTIO_LONG;
         event.probability = event.confidence = 0.5;
         event.bar_id = (int64_t)number;
-        event.generated_at_us = (int64_t)number;
+        event.generated_at_us = 1 + (int64_t)number;
         while (sentio_publish_signal(&ring, &event) == SENTIO_FULL)
             sched_yield();
     }

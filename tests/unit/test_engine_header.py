@@ -1,5 +1,6 @@
 """clients/c/sentio.h: it is what the schemas say, refuses what they refuse, and one producer at a time has a ring."""
 
+import itertools
 import re
 import struct
 from collections.abc import Iterator
@@ -120,9 +121,11 @@ def test_a_number_is_refused_where_its_schema_ends_it_and_not_before(engine: Eng
     refusal = BAD_TIME if field.suffix == "_us" else BAD_AMOUNT
     publish = getattr(engine, IN_C[event][0].removeprefix("sentio_"))
     tried = {value for limit in (*field.whole, 0, least, most) for value in (limit - 1, limit, limit + 1)}
+    forgotten = {0} if field.suffix == "_us" else set()
     also = {"has_realized_pnl": 1} if field.name == "realized_pnl" and field.optional else {}
     for value in sorted(value for value in tried if least <= value <= most):
-        allowed = field.whole[0] <= value <= field.whole[1] and not (also and value == layout.NULL)
+        unlike_schema = value in forgotten or (also and value == layout.NULL)
+        allowed = field.whole[0] <= value <= field.whole[1] and not unlike_schema
         assert publish(**{field.name: value}, **also) == (OK if allowed else refusal), value
 
 
@@ -154,6 +157,32 @@ def test_a_text_of_just_its_room_is_taken_and_a_byte_more_refused(engine: Engine
     assert engine.trade(**{name: "x" * room}) == OK
     with Ring(ring) as reader:
         assert reader.read().batches["TradeExecuted"].column(name).to_pylist() == ["x" * room]
+
+
+def test_a_text_is_taken_if_it_is_utf_8_and_only_then(engine: Engine) -> None:
+    # On both sides of every limit that RFC 3629 sets, in every order.
+    borders = bytes.fromhex("41 7f 80 8f 90 9f a0 bf c0 c1 c2 df e0 ec ed ee ef f0 f1 f3 f4 f5 ff")
+    long = itertools.product(b"\xe1\xf0\xf3\xf4\xf5", b"\x8f\x90\xbf\x41", b"\x7f\x80\xbf\xc2", b"\x41\x80\xbf\xc0")
+    short = (itertools.product(borders, repeat=size) for size in (1, 2, 3))
+    for tried in map(bytes, itertools.chain(*short, long)):
+        # Across the end of a word, since texts are looked at by words.
+        text = (b"sixteen" + tried).decode(errors="surrogateescape")
+        assert (engine.signal(symbol=text) != BAD_TEXT) == is_utf8(tried), tried
+
+
+def is_utf8(text: bytes) -> bool:
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def test_no_field_takes_a_text_that_is_not_utf_8(engine: Engine) -> None:
+    for name in layout.ROOM:
+        assert engine.trade(**{name: "\udcff"}) == BAD_TEXT
+        assert engine.trade(**{name: "x" * (layout.ROOM[name] - 2) + "Ö"}) == OK
+        assert engine.trade(**{name: "x" * (layout.ROOM[name] - 1) + "\udcc3"}) == BAD_TEXT  # half of it
 
 
 @pytest.mark.parametrize("name", ["account", "symbol"])

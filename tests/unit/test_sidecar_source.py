@@ -1,0 +1,241 @@
+"""Which ring of a path the sidecar reads: none that cannot be used stops it, and none is removed that isn't its own."""
+
+import itertools
+import os
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from producers.sidecar import drain
+from producers.sidecar.drain import Sidecar, Source
+from producers.sidecar.ring import Ring
+from sentio.config import PublisherSettings, load
+from tests import engines
+from tests.engines import BAD_AMOUNT, DROPPED, OK, SOURCES
+
+Lines = Callable[[], str]
+
+
+@pytest.fixture(scope="module")
+def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return engines.built(tmp_path_factory.getbasetemp() / "programs", SOURCES / "driver.c")
+
+
+@pytest.fixture
+def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(drain, "REOPEN_S", 0.0)
+    return tmp_path / "engine"
+
+
+@pytest.fixture
+def said(capsys: pytest.CaptureFixture[str]) -> Lines:
+    return lambda: "".join(capsys.readouterr())
+
+
+def write(driver: Path, path: Path, *, capacity: int = 64) -> None:
+    with engines.engine(driver, path, capacity=capacity) as engine:
+        assert engine.signal() == OK
+
+
+def set_aside(driver: Path, path: Path, capacity: int) -> Path:
+    """The ring that was there, once its engine has made another."""
+    with Ring(path) as ring:
+        aside = path.with_name(f"{path.name}.{ring.id}")
+    write(driver, path, capacity=capacity)
+    assert aside.exists()
+    return aside
+
+
+def read(source: Source) -> list[Path]:
+    """The rings that it comes to, each read to its end."""
+    found = []
+    while (ring := source.ring()) and ring.path not in found:
+        found.append(ring.path)
+        while ring.counts().unread:
+            ring.read()
+            ring.acknowledge(ring.position)
+        source.spent()
+    return found
+
+
+def damage(path: Path) -> None:
+    with path.open("r+b") as file:
+        file.write(b"no ring!")
+
+
+def test_rings_that_cannot_be_read_are_passed_over_and_said_once(driver: Path, path: Path, said: Lines) -> None:
+    write(driver, path)
+    broken = set_aside(driver, path, 128)
+    damage(broken)
+    sound = set_aside(driver, path, 256)
+    os.utime(broken, (0, 0))
+    source = Source(path)
+    assert read(source) == [sound, path]
+    path.unlink()
+    source.close()
+    assert [source.ring() for _ in range(3)] == [None] * 3
+    assert said().count(f"ring {broken}: the file is no ring") == 1
+    write(driver, path)
+    assert read(source) == [path]
+    source.close()
+
+
+def test_a_ring_that_is_gone_while_it_is_looked_for_is_no_matter(
+    driver: Path, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(driver, path)
+    aside = set_aside(driver, path, 128)
+    glob = Path.glob
+    monkeypatch.setattr(Path, "glob", lambda *given: itertools.chain(glob(*given), [aside.with_name("gone")]))
+    aside.unlink()
+    source = Source(path)
+    assert read(source) == [path]
+    source.close()
+
+
+@pytest.mark.parametrize("call", ["glob", "stat", "open"])
+def test_an_error_of_the_system_is_said_and_ends_nothing(
+    driver: Path, path: Path, said: Lines, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    write(driver, path)
+    source = Source(path)
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, call, refused)
+        assert [source.ring(), source.ring()] == [None, None]
+    assert said().count("Operation not permitted") == 1
+    assert read(source) == [path]
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "stat", refused)
+        source.spent()
+    assert source.ring() is not None
+    source.close()
+
+
+def refused(*_: object, **__: object) -> None:
+    raise PermissionError(1, "Operation not permitted")
+
+
+def test_a_ring_that_cannot_be_removed_is_read_once_and_said_once(
+    driver: Path, path: Path, said: Lines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(driver, path)
+    aside = set_aside(driver, path, 128)
+    source = Source(path)
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "unlink", refused)  # another's file in a sticky directory
+        assert read(source) == [aside, path]
+        source.close()
+        assert read(source) == [path]
+    source.close()
+    assert said().count("cannot be removed") == 1
+    assert aside.exists()
+
+
+def test_what_another_ring_set_aside_is_left_to_its_own_sidecar(driver: Path, path: Path) -> None:
+    other = path.with_name("engine.paper")
+    write(driver, other)
+    aside = set_aside(driver, other, 128)
+    write(driver, path)
+    source = Source(path)
+    assert read(source) == [path]
+    source.close()
+    assert aside.exists()
+    with Ring(aside) as ring:
+        assert ring.counts().unread == 1
+
+
+def test_a_ring_whose_name_only_looks_like_one_set_aside_is_neither_read_nor_removed(
+    driver: Path, path: Path, said: Lines
+) -> None:
+    alike = path.with_name("engine.01234567-89ab-cdef-0123-456789abcdef")
+    write(driver, alike)
+    write(driver, path)
+    source = Source(path)
+    assert read(source) == [path]
+    source.close()
+    with Ring(alike) as ring:
+        assert ring.counts().unread == 1
+    assert f"ring {alike}: its id is {ring.id}, not that of its name" in said()
+
+
+def test_a_ring_is_not_removed_while_an_engine_has_it_open(driver: Path, path: Path, said: Lines) -> None:
+    write(driver, path)
+    aside = set_aside(driver, path, 128)
+    with engines.engine(driver, aside) as engine:
+        assert engine.opened == "open"
+        source = Source(path)
+        assert read(source) == [aside, path]
+        assert engine.signal() == OK
+    source.close()
+    assert "cannot be removed" in said()
+    source = Source(path)
+    assert read(source) == [aside, path]
+    source.close()
+    assert not aside.exists()
+
+
+def test_a_ring_with_more_to_read_is_not_removed(driver: Path, path: Path) -> None:
+    write(driver, path)
+    with Ring(path) as ring:
+        ring.read()
+        write(driver, path)
+        ring.remove()
+        assert path.exists()
+        ring.read()
+        ring.remove()
+    assert not path.exists()
+
+
+def test_what_an_engine_loses_is_said_when_it_is_seen_and_then_once_a_minute(
+    driver: Path, path: Path, said: Lines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_s = 1_000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now_s)
+    source = Source(path)
+    with engines.engine(driver, path, drop=True) as engine:
+        assert [engine.signal(number) for number in range(66)] == [OK] * 64 + [DROPPED] * 2
+        assert source.ring()
+        lines = said()
+        assert "events are lost: the ring was full" in lines
+        assert '"dropped": 2' in lines
+        assert "refused" not in lines
+        assert [engine.signal(), engine.trade(price=0)] == [DROPPED, BAD_AMOUNT]
+        assert source.ring()
+        lines = said()
+        assert '"refused": 1' in lines
+        assert "dropped" not in lines
+        now_s += 61
+        assert source.ring()
+        assert '"dropped": 3' in said()
+        now_s += 61
+        assert source.ring()
+        assert said() == ""
+    source.close()
+
+
+def test_librdkafka_is_heard_while_rings_are_empty(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard = threading.Event()
+
+    class Sender:
+        def __init__(self, *_: object, **__: object) -> None:
+            pass
+
+        def turn(self) -> int:
+            heard.set()
+            return 0
+
+        def abandon(self) -> None:
+            pass
+
+    monkeypatch.setattr(drain, "KafkaSender", Sender)
+    stop = threading.Event()
+    running = threading.Thread(target=Sidecar(load(PublisherSettings), [path]).run, args=(stop,))
+    running.start()
+    try:
+        assert heard.wait(20)
+    finally:
+        stop.set()
+        running.join()
