@@ -41,7 +41,7 @@ once) or every second (exactly once v2), tables grouped from tables; its JVM's c
 total, since a process that runs for hours compiles no more. Bytewax: `Decimal`, its state only in memory, without
 recovery, results when a window closes: it has no guarantee at all in this setting, which is its fastest. Quix
 Streams: the finest windows only, a third of what is asked, since whatever is grouped anew goes through the broker
-again and a round would take an hour; at least once, RocksDB and changelogs, a commit every 5 s, results when a window
+again and it is the slowest as it is; at least once, RocksDB and changelogs, a commit every 5 s, results when a window
 closes; its state is JSON, so that amounts are whole numbers of their last decimal place, exact as well.
 The limit is Polars' group-by in one piece over columns in memory, notional included, and both windows: no log, no
 decoding, nothing kept."""

@@ -41,8 +41,9 @@ batch; its JVM's compiler threads are apart, since a process that runs for hours
 bare Avro and commits every 20,000 rows."""
 PROFILE = """Of 3.9 µs of the client in one instrumented run: decoding 1.0, COPY's encoding 1.0 (half of it decimals),
 librdkafka's thread 0.7, copying messages out of its queue 0.8, the marks against repeats 0.2; what Python itself does
-is a tenth. The database does what COPY alone asks of it, and a tenth more for offsets, marks and a commit for each
-batch. Messages are read past the client's objects ([decision 0023](decisions/0023-messages-past-the-client.md))."""
+is a tenth. The database does what COPY alone asks of it, and a few per cent more for offsets, marks and a commit
+for each batch. Messages are read past the client's objects
+([decision 0023](decisions/0023-messages-past-the-client.md))."""
 
 ROWS = 20_000
 
