@@ -76,7 +76,7 @@ class Reader(Protocol):
         ...
 
     def read(self, at_most: int, wait_s: float) -> Polled:
-        """Up to so many messages; fewer when the time is over. Serves the client's callbacks."""
+        """Up to so many messages; fewer when the time is over, now and then before. Serves the client's callbacks."""
         ...
 
     def rest(self, wait_s: float) -> Polled:
