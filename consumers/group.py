@@ -109,9 +109,9 @@ class Group:
 
     def _on_assign(self, client: KafkaConsumer, partitions: list[TopicPartition]) -> None:
         places = [(partition.topic, partition.partition) for partition in partitions]
+        self._reader.add(places)
         # Assigned at a placeholder and paused: `_claim` finds where to begin, and may need time for it. A number, since
         # librdkafka looks up "end" at the broker, and takes an answer that comes after the claim for where to begin.
-        self._reader.add(places)
         client.incremental_assign([TopicPartition(*place, 0) for place in places])
         client.pause([TopicPartition(*place) for place in places])
         self._unclaimed.update(places)

@@ -88,19 +88,20 @@ class KafkaSender:
     """Sends on librdkafka and, where one is given, by way of a `Spool`."""
 
     def __init__(
-        self, bootstrap: str, *, queue_records: int, spool: Spool | None, durable: bool, linger_ms: float | None = None
+        self,
+        bootstrap: str,
+        *,
+        queue_records: int,
+        spool: Spool | None,
+        durable: bool,
+        linger_ms: float = kafka.LINGER_MS,
     ) -> None:
-        linger = {} if linger_ms is None else {"linger.ms": linger_ms}
-        self._config = (
-            kafka.writer(bootstrap, name="sentio-publisher")
-            | linger
-            | {
-                # When the broker refuses a batch, nothing of the partition behind it may go on: it all comes back.
-                "enable.gapless.guarantee": True,
-                "queue.buffering.max.messages": queue_records,
-                "queue.buffering.max.kbytes": 256 * 1024,
-            }
-        )
+        self._config = kafka.writer(bootstrap, name="sentio-publisher", linger_ms=linger_ms) | {
+            # When the broker refuses a batch, nothing of the partition behind it may go on: it all comes back.
+            "enable.gapless.guarantee": True,
+            "queue.buffering.max.messages": queue_records,
+            "queue.buffering.max.kbytes": 256 * 1024,
+        }
         self._producer = Producer(self._config)
         self._queue_records = queue_records
         self._spool = spool

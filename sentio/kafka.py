@@ -64,13 +64,17 @@ def reader(bootstrap: str, *, name: str = "sentio-reader") -> dict[str, Any]:
     }
 
 
-def writer(bootstrap: str, *, name: str) -> dict[str, Any]:
+LINGER_MS = 5.0
+"""How long a record waits for others to be sent with."""
+
+
+def writer(bootstrap: str, *, name: str, linger_ms: float = LINGER_MS) -> dict[str, Any]:
     """Settings of a producer of events, each once and in order, that is told only what fails."""
     return client(bootstrap, name=name) | {
         "enable.idempotence": True,
         "acks": "all",
         "compression.type": "lz4",
-        "linger.ms": 5,
+        "linger.ms": linger_ms,
         # Never give up on a record: an outage is waited out.
         "message.timeout.ms": 0,
         # One call into Python for every record would cost as much as sending it.

@@ -1,7 +1,7 @@
 //! Messages of one topic, copied out of librdkafka: a sequence of values for Python, columns for a batch.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::collections::btree_map::{BTreeMap, Entry};
+use std::collections::HashMap;
 
 use arrow_array::{Array, Int32Array, Int64Array};
 use arrow_pyarrow::ToPyArrow;
@@ -56,25 +56,28 @@ pub struct Columns {
     offsets: Vec<i64>,
     timestamps_ms: Vec<i64>,
     headers: HashMap<usize, Vec<Header>>,
-    /// The last offset of each partition.
-    last: HashMap<i32, i64>,
+    /// Lowest and highest offset of each partition, in which offsets rise.
+    spans: BTreeMap<i32, (i64, i64)>,
 }
 
 impl Columns {
     /// False for a message that is here already: after a rebalance librdkafka may give what it gave a moment before.
     pub fn push(&mut self, message: One<'_>) -> bool {
-        let last = self.last.entry(message.partition).or_insert(-1);
-        if message.offset <= *last {
-            return false;
+        let One { partition, offset, .. } = message;
+        match self.spans.entry(partition) {
+            Entry::Occupied(span) if offset <= span.get().1 => return false,
+            Entry::Occupied(mut span) => span.get_mut().1 = offset,
+            Entry::Vacant(none) => {
+                none.insert((offset, offset));
+            }
         }
-        *last = message.offset;
         if !message.headers.is_empty() {
             self.headers.insert(self.offsets.len(), message.headers);
         }
         self.values.push(message.value);
         self.keys.push(message.key);
-        self.partitions.push(message.partition);
-        self.offsets.push(message.offset);
+        self.partitions.push(partition);
+        self.offsets.push(offset);
         self.timestamps_ms.push(message.timestamp_ms);
         true
     }
@@ -94,12 +97,12 @@ impl Columns {
 /// A sequence of the values (bytes, or None) of the messages of one topic; the rest by column or by index.
 #[pyclass(frozen, sequence)]
 pub struct Messages {
-    columns: Arc<Columns>,
+    columns: Columns,
 }
 
 impl Messages {
     pub fn new(columns: Columns) -> Self {
-        Messages { columns: Arc::new(columns) }
+        Messages { columns }
     }
 
     pub fn texts(&self) -> Vec<Option<&[u8]>> {
@@ -140,7 +143,7 @@ impl Messages {
         &self,
         py: Python<'py>,
     ) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>, Bound<'py, PyAny>)> {
-        let Columns { partitions, offsets, timestamps_ms, .. } = &*self.columns;
+        let Columns { partitions, offsets, timestamps_ms, .. } = &self.columns;
         Ok((
             Int32Array::from(partitions.clone()).to_data().to_pyarrow(py)?,
             Int64Array::from(offsets.clone()).to_data().to_pyarrow(py)?,
@@ -150,12 +153,7 @@ impl Messages {
 
     /// (lowest, highest) offset of each partition.
     fn spans(&self) -> BTreeMap<i32, (i64, i64)> {
-        let mut found = BTreeMap::new();
-        for (&partition, &offset) in self.columns.partitions.iter().zip(&self.columns.offsets) {
-            let span = found.entry(partition).or_insert((offset, offset));
-            *span = (span.0.min(offset), span.1.max(offset));
-        }
-        found
+        self.columns.spans.clone()
     }
 
     /// Those at or behind the offset that `first` has for their partition; none of a partition that it does not name.
