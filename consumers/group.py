@@ -28,7 +28,6 @@ from sentio.kafka import Place
 BACKOFF_FIRST_S = 0.1
 BACKOFF_MOST_S = 5.0
 
-_NEVER = 1 << 63  # above every offset
 _GONE = {KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE}  # noqa: SLF001 - its public name
 
 
@@ -190,11 +189,9 @@ class Group:
 
     def _usable(self, name: str, messages: Messages) -> Messages | None:
         """What of a topic's messages is to be processed: ours, and not before the claimed position."""
-        low = {partition: lowest for partition, (lowest, _) in messages.spans().items()}
-        stands = {partition: self._next.get((name, partition), _NEVER) for partition in low}
-        if any(low[partition] < stands[partition] for partition in low):
-            # Not ours (any more), or fetched before a claim moved the position.
-            messages = messages.since(stands)
+        # Others are not ours (any more), or were fetched before a claim moved the position.
+        stands = {p: self._next[name, p] for p in messages.spans() if (name, p) in self._next}
+        messages = messages.since(stands)
         return messages if len(messages) else None
 
     def _look_at_error(self, place: Place, error: KafkaError) -> None:

@@ -157,15 +157,20 @@ impl Messages {
     }
 
     /// Those at or behind the offset that `first` has for their partition; none of a partition that it does not name.
-    fn since(&self, first: HashMap<i32, i64>) -> Messages {
-        let mut kept = Columns::default();
-        for index in 0..self.columns.offsets.len() {
-            let message = self.columns.one(index);
-            if first.get(&message.partition).is_some_and(|&first| message.offset >= first) {
-                kept.push(message);
+    fn since(this: Py<Self>, py: Python<'_>, first: HashMap<i32, i64>) -> PyResult<Py<Messages>> {
+        let columns = &this.get().columns;
+        let kept = |partition: i32, offset: i64| first.get(&partition).is_some_and(|&first| offset >= first);
+        if columns.spans.iter().all(|(&partition, &(lowest, _))| kept(partition, lowest)) {
+            return Ok(this);
+        }
+        let mut those = Columns::default();
+        for index in 0..columns.offsets.len() {
+            let message = columns.one(index);
+            if kept(message.partition, message.offset) {
+                those.push(message);
             }
         }
-        Messages::new(kept)
+        Py::new(py, Messages::new(those))
     }
 
     /// Partition, offset, key, value and headers of one message.
