@@ -80,6 +80,15 @@ class PublisherSettings(Settings):
     queue_records: int = Field(100_000, ge=100, description="events held in memory before the spool takes over")
 
 
+class SidecarSettings(PublisherSettings):
+    """Ways in for engines: `sentio sidecar`."""
+
+    metrics_port: Port | None = Field(None, description="port of /metrics, /livez and /readyz; unset: none")
+    events_token: SecretStr | None = Field(
+        None, min_length=16, description="what senders to /v1/events prove themselves with, 16 characters or more"
+    )
+
+
 class AccessSettings(DatabaseSettings):
     """Who may read what, for the processes that clients connect to."""
 

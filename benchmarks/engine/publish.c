@@ -72,7 +72,7 @@ int main(int count, char **words)
 {
     static const char *const symbols[4] = {"TQQQ", "SQQQ", "SPXL", "SOXL"};
     sentio_ring ring;
-    sentio_options options = {words[1], "bench", 0, SENTIO_RETURN_FULL};
+    sentio_options options = {words[1], "bench", 0, SENTIO_RETURN_FULL, NULL, NULL};
     sentio_trade trade = {"paper-2025-10-10", "rotation", "", SENTIO_ENTRY, SENTIO_BUY, 0, 0, 0, 0, 350000,
                           "signal turned LONG", "3f2a-000017", 0};
     sentio_signal signal = {"", SENTIO_LONG, 0.75, 0.5, 0, 0};

@@ -29,6 +29,7 @@
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #if !defined(__linux__) || __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__ || __SIZEOF_POINTER__ != 8
@@ -46,6 +47,8 @@ extern "C" {
 /* Most bytes of a text, in UTF-8, without its end. */
 enum {
     SENTIO_NAME_BYTES = 32,
+    SENTIO_ENGINE_VERSION_BYTES = 32,
+    SENTIO_MODE_BYTES = 16,
     SENTIO_ACCOUNT_BYTES = 32,
     SENTIO_STRATEGY_BYTES = 32,
     SENTIO_SYMBOL_BYTES = 16,
@@ -110,6 +113,9 @@ typedef struct {
     const char *name;  /* of the engine: its events' producer is this and the ring's id */
     uint64_t capacity; /* records of 256 bytes, a power of two from 64 to 2^30 */
     int when_full;     /* enum sentio_when_full */
+    /* For the engine's heartbeat, which the reader beats; null: not said. */
+    const char *version; /* of the engine */
+    const char *mode;    /* what it trades on: live, paper, mock or replay */
 } sentio_options;
 
 typedef struct {
@@ -131,7 +137,8 @@ struct sentio_head {
     char id[SENTIO_UUID_BYTES];   /* random, given once */
     char boot[SENTIO_UUID_BYTES]; /* of the machine's start in which the ring was made */
     char name[SENTIO_NAME_BYTES];
-    char unused[112];
+    char engine_version[SENTIO_ENGINE_VERSION_BYTES], mode[SENTIO_MODE_BYTES]; /* of the last that opened it */
+    char unused[64];
     /* The producer's line: the records written so far, each at position modulo capacity. */
     uint64_t written, dropped, refused;
     char unused_too[104];
@@ -546,6 +553,31 @@ static inline int sentio_suits(sentio_ring *ring, const sentio_options *options,
     return 1;
 }
 
+/* Locks a ring for its producer. Its reader holds the lock for a moment, too, to see whether there is one; so a second
+ * producer is refused only after some tries. */
+static inline int sentio_lock(int descriptor)
+{
+    const struct timespec pause = {0, 1000000};
+    int turn;
+    for (turn = 0; flock(descriptor, LOCK_EX | LOCK_NB) < 0; turn++) {
+        if (errno != EWOULDBLOCK || turn == 50)
+            return -1;
+        nanosleep(&pause, NULL);
+    }
+    return 0;
+}
+
+/* Says of a ring who has opened it. */
+static inline void sentio_sign(struct sentio_head *head, const sentio_options *options)
+{
+    memset(head->engine_version, 0, sizeof head->engine_version);
+    memset(head->mode, 0, sizeof head->mode);
+    if (options->version)
+        memcpy(head->engine_version, options->version, strlen(options->version));
+    if (options->mode)
+        memcpy(head->mode, options->mode, strlen(options->mode));
+}
+
 /* Locks and maps the ring at the path: 1 done, 0 look again, -1 failed. */
 static inline int sentio_take(sentio_ring *ring, const sentio_options *options, int descriptor)
 {
@@ -553,7 +585,7 @@ static inline int sentio_take(sentio_ring *ring, const sentio_options *options, 
     struct sentio_head head;
     void *mapped;
     int suits;
-    if (flock(descriptor, LOCK_EX | LOCK_NB) < 0)
+    if (sentio_lock(descriptor) < 0)
         return errno == EWOULDBLOCK ? sentio_failed(ring, options->path, "another producer has it open", 0)
                                     : sentio_failed(ring, options->path, "cannot be locked", errno);
     if (!sentio_is_named(descriptor, options->path, &opened))
@@ -567,6 +599,7 @@ static inline int sentio_take(sentio_ring *ring, const sentio_options *options, 
         return sentio_failed(ring, options->path, "cannot be mapped", errno);
     ring->mapped_bytes = (size_t)opened.st_size;
     ring->head = (struct sentio_head *)mapped;
+    sentio_sign(ring->head, options);
     ring->slots = (struct sentio_slot *)(void *)((char *)mapped + SENTIO_HEAD_BYTES);
     return 1;
 }
@@ -590,8 +623,14 @@ static inline int sentio_open(sentio_ring *ring, const sentio_options *options)
         return sentio_failed(ring, options->path, "its capacity is no power of two from 64 to 2^30", 0);
     if (!options->name || !*options->name || strlen(options->name) > SENTIO_NAME_BYTES)
         return sentio_failed(ring, options->path, "the engine's name is missing or longer than 32 bytes", 0);
-    if (!sentio_is_utf8(options->name, strlen(options->name)))
-        return sentio_failed(ring, options->path, "the engine's name is not UTF-8", 0);
+    if (options->version && strlen(options->version) > SENTIO_ENGINE_VERSION_BYTES)
+        return sentio_failed(ring, options->path, "the engine's version is longer than 32 bytes", 0);
+    if (options->mode && strlen(options->mode) > SENTIO_MODE_BYTES)
+        return sentio_failed(ring, options->path, "the engine's mode is longer than 16 bytes", 0);
+    if (!sentio_is_utf8(options->name, strlen(options->name)) ||
+        !sentio_is_utf8(options->version ? options->version : "", options->version ? strlen(options->version) : 0) ||
+        !sentio_is_utf8(options->mode ? options->mode : "", options->mode ? strlen(options->mode) : 0))
+        return sentio_failed(ring, options->path, "the engine's name, version or mode is not UTF-8", 0);
     for (turn = 0; turn < 16 && taken == 0; turn++) {
         descriptor = open(options->path, O_RDWR | O_CLOEXEC);
         if (descriptor < 0 && errno != ENOENT)

@@ -4,6 +4,7 @@ Reading takes nothing away: `acknowledge` does, once what was read is safe elsew
 finds the same records again, with the same ids and sequences. Sending them on is not done here.
 """
 
+import errno
 import fcntl
 import mmap
 import os
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from struct import Struct
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 from uuid import UUID
 
 from producers.sidecar import layout, records
@@ -27,11 +28,14 @@ except ModuleNotFoundError:
 DECODERS = {"python": records.decode} | ({} if records_native is None else {"native": records_native.decode})
 """What is built here; the last one reads."""
 
+_HELD = {errno.EAGAIN, errno.EACCES}
 NOTHING = Records({}, ())
 
 decode = list(DECODERS.values())[-1]
 
-_HEAD = Struct("<8sQQQ40s40s32s")
+_HEAD = Struct("<8sQQQ40s40s32s32s16s")
+_LOCK = Struct("@hhqqi")
+"""fcntl's struct flock."""
 _ID_BYTES = 36
 
 # Of the producer's and of the reader's line, in words.
@@ -65,25 +69,25 @@ class Ring:
 
     def __init__(self, path: Path, *, identity: str | None = None) -> None:
         self.path = path
-        self._lock_path = path.with_name(f"{path.name}.reader")
         with ExitStack() as opened:
             try:
                 self._file = file = opened.enter_context(path.open("r+b"))
                 head = file.read(layout.HEAD_BYTES)
                 self._opened_as = os.fstat(file.fileno())
-                self.capacity, self.id, name = _checked(path, head, self._opened_as.st_size)
+                self.capacity, self.id, self.engine = _checked(path, head, self._opened_as.st_size)
                 if identity not in {None, str(self.id)}:
                     raise RingUnusable(f"ring {path}: its id is {self.id}, not that of its name")
-                lock = opened.enter_context(self._lock_path.open("w"))
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                # Of the open file, so that its end is the lock's, and apart from the producer's, which is flock's.
+                fcntl.fcntl(file, fcntl.F_OFD_SETLK, _LOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 1, 0))
                 self._bytes = opened.enter_context(mmap.mmap(file.fileno(), 0))
-            except BlockingIOError:
-                raise RingUnusable(f"ring {path}: another reader has it open") from None
+            except (BlockingIOError, PermissionError) as failure:
+                why = "another reader has it open" if failure.errno in _HELD else failure.strerror
+                raise RingUnusable(f"ring {path}: {why}") from None
             except OSError as failure:
                 raise RingUnusable(f"ring {path}: {failure.strerror}") from None
             # A view of whole words: each is read and written at once, never in part.
             self._words = opened.enter_context(memoryview(self._bytes)[: layout.HEAD_BYTES].cast("Q"))
-            self.producer = f"{name}@{self.id}"
+            self.producer = f"{self.engine}@{self.id}"
             self._next = self._words[_READ]
             self._check()
             self._opened = opened.pop_all()
@@ -124,6 +128,25 @@ class Ring:
         written = words[_WRITTEN]
         return Counts(written, words[_DROPPED], words[_REFUSED], written - words[_READ], self.capacity)
 
+    @property
+    def version(self) -> str:
+        """Of the engine that opened it last, empty if it did not say."""
+        return _text(self._head()[-2])
+
+    @property
+    def mode(self) -> str:
+        """What that engine trades on (live, paper, mock, replay), empty if it did not say."""
+        return _text(self._head()[-1])
+
+    def has_producer(self) -> bool:
+        """Whether an engine has it open. An engine that opens it at this very moment waits for the look to be over."""
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        fcntl.flock(self._file, fcntl.LOCK_UN)
+        return False
+
     def is_in_place(self) -> bool:
         """Whether the path still names this ring, or nothing that can be seen; an engine may have set it aside."""
         try:
@@ -140,7 +163,6 @@ class Ring:
         if self._check():
             return
         self.path.unlink(missing_ok=True)
-        self._lock_path.unlink(missing_ok=True)
 
     def close(self) -> None:
         self._opened.close()
@@ -152,6 +174,9 @@ class Ring:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _head(self) -> tuple[Any, ...]:
+        return _HEAD.unpack_from(self._bytes)
 
     def _check(self) -> int:
         """How many records wait."""
@@ -177,7 +202,7 @@ def _checked(path: Path, head: bytes, size: int) -> tuple[int, UUID, str]:
     """Capacity, id and engine's name of a ring."""
     if len(head) < layout.HEAD_BYTES or not head.startswith(layout.MAGIC):
         raise RingUnusable(f"ring {path}: the file is no ring")
-    _, version, found, capacity, identity, _, name = _HEAD.unpack_from(head)
+    _, version, found, capacity, identity, _, name, _, _ = _HEAD.unpack_from(head)
     if (version, found) != (layout.VERSION, layout.layout_hash()):
         raise RingUnusable(
             f"ring {path} has layout {version}-{found:016x}, this reader {layout.VERSION}-{layout.layout_hash():016x}: "
@@ -192,3 +217,7 @@ def _checked(path: Path, head: bytes, size: int) -> tuple[int, UUID, str]:
     if not possible or size != layout.HEAD_BYTES + capacity * layout.SLOT_BYTES:
         raise RingUnusable(f"ring {path}: its head is damaged: {capacity} slots in {size} bytes")
     return capacity, ring, engine
+
+
+def _text(room: bytes) -> str:
+    return room.split(b"\0", 1)[0].decode(errors="replace")

@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from sentio.cli import clients, data, publish, run, schemas, stack, topics, verify
+from sentio.cli import clients, data, publish, run, schemas, sidecar, stack, topics, verify
 from sentio.cli.demo import command as demo
 from sentio.errors import Fatal, Retryable, SettingError
 
@@ -19,12 +19,12 @@ app.command("demo")(demo.demo)
 app.command("run")(run.run)
 app.command("play")(publish.play)
 app.command("simulate")(publish.simulate)
-app.command("sidecar")(publish.sidecar)
 app.command("tail")(data.tail)
 app.command("watch")(data.watch)
 app.command("lag")(data.lag)
 app.command("skip")(data.skip)
 app.command("verify")(verify.verify)
+app.add_typer(sidecar.app, name="sidecar")
 app.add_typer(stack.app, name="stack")
 app.add_typer(clients.app, name="clients")
 app.add_typer(topics.app, name="topics")

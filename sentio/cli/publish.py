@@ -1,4 +1,4 @@
-"""`sentio play`, `simulate`, `sidecar`: events into the log from a recording, a simulated engine, or engines' rings."""
+"""`sentio play`, `simulate`: events into the log from a recording or a simulated engine."""
 
 import json
 import threading
@@ -33,22 +33,6 @@ def simulate(
 ) -> None:
     """Publish a day of a simulated engine."""
     _play(None, seed, speed, skip_bad=False)
-
-
-def sidecar(
-    rings: Annotated[list[Path], typer.Argument(help="Files that engines publish into; they may come later.")],
-) -> None:
-    """Send on what engines publish into rings (docs/engine.md), until it is stopped."""
-    from producers.sidecar.drain import Sidecar
-    from sentio.cli.starting import start
-    from sentio.config import PublisherSettings, load
-    from sentio.stopping import on_stop
-
-    settings = load(PublisherSettings, spool=None)  # the rings are what is durable
-    start(settings.log_level, process="sidecar")
-    stop = threading.Event()
-    on_stop(stop.set)
-    Sidecar(settings, rings).run(stop)
 
 
 def parse_speed(text: str) -> float | None:

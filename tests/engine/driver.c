@@ -90,6 +90,7 @@ int main(int count, char **words)
     sentio_options options;
     if (count != 5)
         return 2;
+    memset(&options, 0, sizeof options);
     options.path = words[1];
     options.name = words[2];
     options.capacity = strtoull(words[3], NULL, 10);

@@ -13,6 +13,7 @@ int main(int count, char **words)
     int descriptor;
     if (count != 4)
         return 2;
+    memset(&options, 0, sizeof options);
     options.path = words[1];
     options.name = "endless";
     options.capacity = strtoull(words[2], NULL, 10);

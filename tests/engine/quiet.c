@@ -9,7 +9,7 @@
 int main(int count, char **words)
 {
     sentio_ring ring;
-    const sentio_options options = {words[1], "quiet", 64, SENTIO_RETURN_FULL};
+    const sentio_options options = {words[1], "quiet", 64, SENTIO_RETURN_FULL, NULL, NULL};
     const sentio_trade trade = {"paper-1", "rotation", "TQQQ", SENTIO_ENTRY, SENTIO_BUY, 100, 100, 0, 0, 0,
                                 "a reason", "an order", 1};
     const sentio_signal signal = {"TQQQ", SENTIO_LONG, 0.5, 0.5, 1, 1};

@@ -27,7 +27,7 @@ static void *publish(void *unused)
 
 int main(int count, char **words)
 {
-    const sentio_options options = {words[1], "race", 64, SENTIO_RETURN_FULL};
+    const sentio_options options = {words[1], "race", 64, SENTIO_RETURN_FULL, NULL, NULL};
     const size_t size = SENTIO_SLOT_HEAD_BYTES + sizeof(struct sentio_signal_body);
     uint64_t next = 0;
     pthread_t thread;

@@ -21,7 +21,7 @@ int link(const char *from, const char *to)
 int main(int count, char **words)
 {
     sentio_ring ring;
-    const sentio_options options = {words[1], "synced", 64, SENTIO_RETURN_FULL};
+    const sentio_options options = {words[1], "synced", 64, SENTIO_RETURN_FULL, NULL, NULL};
     if (count != 2 || sentio_open(&ring, &options) != 0)
         return 2;
     sentio_close(&ring);

@@ -16,6 +16,7 @@ import pytest
 from producers.sidecar.drain import Sidecar
 from producers.sidecar.layout import KINDS
 from producers.sidecar.ring import Ring
+from producers.sidecar.rings import RingSource
 from schemas.codec import decode
 from schemas.topics import topic_of_event
 from sentio import kafka as kafka_access
@@ -140,7 +141,7 @@ def test_what_was_sent_when_the_mark_had_not_moved_is_sent_again_the_same(
     stop = threading.Event()
     with monkeypatch.context() as patched:
         patched.setattr(Ring, "acknowledge", lambda *_: stop.set())  # killed at this very moment
-        Sidecar(settings, [path]).run(stop)
+        Sidecar(settings, [RingSource(path)]).run(stop)
     with sidecar(settings, tmp_path / "log", path):
         until(lambda: unread(path) == 0)
     with Ring(path) as ring:

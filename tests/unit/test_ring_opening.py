@@ -106,7 +106,7 @@ def test_what_cannot_be_opened_is_said(driver: Path, tmp_path: Path) -> None:
         assert "no power of two from 64 to 2^30" in opened(driver, tmp_path / "ring", capacity=capacity)
     for name in ("", "x" * 33):
         assert "the engine's name is missing or longer" in opened(driver, tmp_path / "ring", name=name)
-    assert "the engine's name is not UTF-8" in opened(driver, tmp_path / "ring", name="Engl\udcff")
+    assert "the engine's name, version or mode is not UTF-8" in opened(driver, tmp_path / "ring", name="Engl\udcff")
     assert opened(driver, tmp_path / "ring", name="x" * 32) == "open"
 
 

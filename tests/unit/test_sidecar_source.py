@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from producers.sidecar import drain
-from producers.sidecar.drain import Sidecar, Source
+from producers.sender import Counts
+from producers.sidecar import drain, rings
+from producers.sidecar.drain import Sidecar
 from producers.sidecar.ring import Ring
+from producers.sidecar.rings import RingSource
 from sentio.config import PublisherSettings, load
 from tests import engines
 from tests.engines import BAD_AMOUNT, DROPPED, OK, SOURCES
@@ -26,7 +28,7 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(drain, "REOPEN_S", 0.0)
+    monkeypatch.setattr(rings, "REOPEN_S", 0.0)
     return tmp_path / "engine"
 
 
@@ -49,7 +51,7 @@ def set_aside(driver: Path, path: Path, capacity: int) -> Path:
     return aside
 
 
-def read(source: Source) -> list[Path]:
+def read(source: RingSource) -> list[Path]:
     """The rings that it comes to, each read to its end."""
     found = []
     while (ring := source.ring()) and ring.path not in found:
@@ -72,7 +74,7 @@ def test_rings_that_cannot_be_read_are_passed_over_and_said_once(driver: Path, p
     damage(broken)
     sound = set_aside(driver, path, 256)
     os.utime(broken, (0, 0))
-    source = Source(path)
+    source = RingSource(path)
     assert read(source) == [sound, path]
     path.unlink()
     source.close()
@@ -91,7 +93,7 @@ def test_a_ring_that_is_gone_while_it_is_looked_for_is_no_matter(
     glob = Path.glob
     monkeypatch.setattr(Path, "glob", lambda *given: itertools.chain(glob(*given), [aside.with_name("gone")]))
     aside.unlink()
-    source = Source(path)
+    source = RingSource(path)
     assert read(source) == [path]
     source.close()
 
@@ -101,7 +103,7 @@ def test_an_error_of_the_system_is_said_and_ends_nothing(
     driver: Path, path: Path, said: Lines, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
     write(driver, path)
-    source = Source(path)
+    source = RingSource(path)
     with monkeypatch.context() as patched:
         patched.setattr(Path, call, refused)
         assert [source.ring(), source.ring()] == [None, None]
@@ -123,7 +125,7 @@ def test_a_ring_that_cannot_be_removed_is_read_once_and_said_once(
 ) -> None:
     write(driver, path)
     aside = set_aside(driver, path, 128)
-    source = Source(path)
+    source = RingSource(path)
     with monkeypatch.context() as patched:
         patched.setattr(Path, "unlink", refused)  # another's file in a sticky directory
         assert read(source) == [aside, path]
@@ -139,7 +141,7 @@ def test_what_another_ring_set_aside_is_left_to_its_own_sidecar(driver: Path, pa
     write(driver, other)
     aside = set_aside(driver, other, 128)
     write(driver, path)
-    source = Source(path)
+    source = RingSource(path)
     assert read(source) == [path]
     source.close()
     assert aside.exists()
@@ -153,7 +155,7 @@ def test_a_ring_whose_name_only_looks_like_one_set_aside_is_neither_read_nor_rem
     alike = path.with_name("engine.01234567-89ab-cdef-0123-456789abcdef")
     write(driver, alike)
     write(driver, path)
-    source = Source(path)
+    source = RingSource(path)
     assert read(source) == [path]
     source.close()
     with Ring(alike) as ring:
@@ -166,12 +168,12 @@ def test_a_ring_is_not_removed_while_an_engine_has_it_open(driver: Path, path: P
     aside = set_aside(driver, path, 128)
     with engines.engine(driver, aside) as engine:
         assert engine.opened == "open"
-        source = Source(path)
+        source = RingSource(path)
         assert read(source) == [aside, path]
         assert engine.signal() == OK
     source.close()
     assert "cannot be removed" in said()
-    source = Source(path)
+    source = RingSource(path)
     assert read(source) == [aside, path]
     source.close()
     assert not aside.exists()
@@ -194,7 +196,7 @@ def test_what_an_engine_loses_is_said_when_it_is_seen_and_then_once_a_minute(
 ) -> None:
     now_s = 1_000.0
     monkeypatch.setattr(time, "monotonic", lambda: now_s)
-    source = Source(path)
+    source = RingSource(path)
     with engines.engine(driver, path, drop=True) as engine:
         assert [engine.signal(number) for number in range(66)] == [OK] * 64 + [DROPPED] * 2
         assert source.ring()
@@ -227,12 +229,15 @@ def test_librdkafka_is_heard_while_rings_are_empty(path: Path, monkeypatch: pyte
             heard.set()
             return 0
 
+        def counts(self) -> Counts:
+            return Counts(0, 0, 0)
+
         def abandon(self) -> None:
             pass
 
     monkeypatch.setattr(drain, "KafkaSender", Sender)
     stop = threading.Event()
-    running = threading.Thread(target=Sidecar(load(PublisherSettings), [path]).run, args=(stop,))
+    running = threading.Thread(target=Sidecar(load(PublisherSettings), [RingSource(path)]).run, args=(stop,))
     running.start()
     try:
         assert heard.wait(20)

@@ -1,0 +1,81 @@
+"""The heartbeats of the engines behind a sidecar, and the alarm when one is silent while the market is open."""
+
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from datetime import time as clock
+from uuid import NAMESPACE_OID, uuid5
+from zoneinfo import ZoneInfo
+
+import pyarrow as pa
+
+from producers.sidecar.numbered import Numbered, batches
+from producers.sidecar.source import Beat, Source
+from schemas.events import EngineHeartbeat
+from sentio import log
+
+BEAT_S = 5.0
+SILENCE_S = 150.0
+"""An engine that decides once a minute has then left out two."""
+
+NEW_YORK = ZoneInfo("America/New_York")
+OPENS, CLOSES = clock(9, 30), clock(16, 0)
+WEEKEND = 5
+
+
+class Beats:
+    """Tells when engines are to be heard of, and what is to be heard."""
+
+    def __init__(self) -> None:
+        self._next_s = time.monotonic()
+        self._began_s = time.monotonic()
+        self._spoke_s: dict[str, float] = {}
+        self._once = log.OncePer()
+
+    def spoke(self, source: str) -> None:
+        """Events came from a source."""
+        self._spoke_s[source] = time.monotonic()
+
+    def are_due(self) -> bool:
+        """Whether it is time: `BEAT_S` after the last."""
+        return time.monotonic() >= self._next_s
+
+    def of(self, sources: Sequence[Source]) -> pa.RecordBatch | None:
+        """A beat of each engine that is known, None without any; says which are silent and should not be."""
+        self._next_s = time.monotonic() + BEAT_S
+        now = datetime.now(UTC)
+        beats = {source.name: list(source.beats()) for source in sources}
+        if is_open(now):
+            for name, found in beats.items():
+                self._look_at(name, any(beat.is_there for beat in found))
+        made = [_heartbeat(beat, now) for each in beats.values() for beat in each]
+        return batches(made)[0][1] if made else None
+
+    def _look_at(self, source: str, is_there: bool) -> None:  # noqa: FBT001 - said by its name
+        silent_s = time.monotonic() - self._spoke_s.get(source, self._began_s)
+        if silent_s > SILENCE_S and self._once.due(source):
+            log.get().error(
+                "an engine is silent in trading hours",
+                source=source,
+                silent_s=round(silent_s),
+                engine="has its end open" if is_there else "is not there",
+            )
+
+
+def is_open(now: datetime) -> bool:
+    """Trading hours of a weekday in New York; holidays count as days like others."""
+    there = now.astimezone(NEW_YORK)
+    return there.weekday() < WEEKEND and OPENS <= there.time() < CLOSES
+
+
+def _heartbeat(beat: Beat, now: datetime) -> Numbered:
+    """Its sequence is its time, in tenths of a second: nothing has to be remembered, and it rises."""
+    sequence = int(now.timestamp() * 10)
+    event = EngineHeartbeat(
+        engine=beat.engine,
+        version=beat.version,
+        mode=beat.mode,
+        state="running" if beat.is_there else "stopped",
+        beat_at=now,
+    )
+    return Numbered(beat.producer, uuid5(NAMESPACE_OID, beat.producer), sequence, event)

@@ -1,0 +1,35 @@
+"""What a sidecar counts, for Prometheus."""
+
+from collections.abc import Iterator
+
+from prometheus_client import REGISTRY
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from producers.sidecar.drain import Sidecar
+
+
+class Figures(Collector):
+    """Reads a sidecar's tallies whenever they are asked for."""
+
+    def __init__(self, sidecar: Sidecar) -> None:
+        self._sidecar = sidecar
+
+    @classmethod
+    def register(cls, sidecar: Sidecar) -> None:
+        """Show them with the process's other metrics."""
+        REGISTRY.register(cls(sidecar))
+
+    def collect(self) -> Iterator[Metric]:
+        """Counters of each source, what it counts itself, and what Kafka refused."""
+        events = CounterMetricFamily("sentio_sidecar_events", "Events that Kafka acknowledged.", labels=["source"])
+        refused = CounterMetricFamily("sentio_sidecar_refused", "Events that cannot be used.", labels=["source"])
+        figures = GaugeMetricFamily("sentio_sidecar_source", "What a source counts.", labels=["source", "figure"])
+        for name, tally in self._sidecar.tallies.items():
+            events.add_metric([name], tally.events)
+            refused.add_metric([name], tally.refused)
+            for figure, value in tally.figures.items():
+                figures.add_metric([name, figure], value)
+        failed = CounterMetricFamily("sentio_sidecar_failed", "Events that Kafka refused for good: lost.")
+        failed.add_metric([], self._sidecar.failed)
+        yield from (events, refused, figures, failed)

@@ -1,0 +1,227 @@
+"""JSON lines over a Unix or TCP socket, each connection in a thread of its own.
+
+A connection may begin with a greeting, an object without `type`:
+`{"engine": "rotation", "source": "<UUID>", "line": 1, "acknowledge": true}`. What it then says is answered by lines:
+`{"acknowledged": N}` when the log has line N and all before, `{"refused": N, "reason": …}`, and `{"error": …}` before
+an end that the sidecar makes. After a break the engine greets again and goes on behind the last line acknowledged.
+"""
+
+import json
+import socket
+import socketserver
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from struct import Struct
+from typing import Any, cast
+from uuid import UUID
+
+from producers.sidecar.documents import Unusable, parse
+from producers.sidecar.inbox import Inbox, Jump, Line, line_of
+from sentio import log
+from sentio.config import listening
+from sentio.errors import SettingError
+
+LINE_BYTES = 64 * 1024
+"""Longest line; what is longer is refused."""
+
+RECEIVE_BYTES = 64 * 1024
+ANSWERS_BYTES = 1 << 20
+"""Answers that wait for an engine which does not read them; beyond that its connection ends."""
+
+GREETING = {"engine", "source", "line", "acknowledge", "version", "mode"}
+NAME_BYTES = 32
+_PEER = Struct("iII")
+"""The kernel's struct ucred."""
+
+
+class Listener:
+    """Accepts connections at an address, `host:port` or the path of a Unix socket, and fills an `Inbox`."""
+
+    def __init__(self, address: str) -> None:
+        self.inbox = Inbox(f"listen:{address}")
+        host, _, port = address.rpartition(":")
+        if host and port.isdigit() and "/" not in address:
+            with listening("listen", int(port)):
+                self._server: Any = _Tcp((host.strip("[]"), int(port)), _Connection, self.inbox)
+            self.port: int = self._server.server_address[1]
+        else:
+            self._server = _unix(Path(address), self.inbox)
+            self.port = 0
+        threading.Thread(target=self._server.serve_forever, name="sentio-listen", daemon=True).start()
+
+    def close(self) -> None:
+        """Accept nothing more, and let nothing more in."""
+        self.inbox.close()
+        self._server.shutdown()
+        self._server.server_close()
+
+
+class _Tcp(socketserver.ThreadingTCPServer):
+    allow_reuse_address = True
+    daemon_threads = True
+    block_on_close = False
+
+    def __init__(self, address: tuple[str, int], handler: "type[_Connection]", inbox: Inbox) -> None:
+        self.inbox = inbox
+        self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        super().__init__(address, handler)
+
+
+class _Unix(socketserver.ThreadingUnixStreamServer):
+    daemon_threads = True
+    block_on_close = False
+
+    def __init__(self, path: str, handler: "type[_Connection]", inbox: Inbox) -> None:
+        self.inbox = inbox
+        super().__init__(path, handler)
+
+
+def _unix(path: Path, inbox: Inbox) -> _Unix:
+    """Takes the place of a socket that nobody listens on any more."""
+    with suppress(OSError), socket.socket(socket.AF_UNIX) as probe:
+        if path.is_socket():
+            if probe.connect_ex(str(path)) == 0:
+                raise SettingError(f"listen {path}: another process listens on it")
+            path.unlink()
+    try:
+        server = _Unix(str(path), _Connection, inbox)
+        path.chmod(0o660)  # its user and group
+    except OSError as failure:
+        raise SettingError(f"listen {path}: {failure.strerror or failure}") from failure
+    return server
+
+
+class _Answers:
+    """What an engine is told. Never waits: what its socket does not take is kept until there is more to tell."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._lock = threading.Lock()
+        self._waiting = bytearray()
+
+    def tell(self, **answer: object) -> None:
+        with self._lock, suppress(OSError):
+            self._waiting += json.dumps(answer).encode() + b"\n"
+            if len(self._waiting) > ANSWERS_BYTES:
+                self._connection.shutdown(socket.SHUT_RDWR)
+            with suppress(BlockingIOError):
+                del self._waiting[: self._connection.send(self._waiting, socket.MSG_DONTWAIT)]
+
+
+class _Connection(socketserver.BaseRequestHandler):
+    """One connection, from its greeting to its end."""
+
+    def setup(self) -> None:
+        self._inbox: Inbox = cast("_Tcp | _Unix", self.server).inbox
+        self._where = _name(self.request, self.client_address)
+        self._answers: _Answers | None = None
+        self._origin = self._inbox.own
+        self._line = 1
+
+    def handle(self) -> None:
+        try:
+            self._work()
+        except (Unusable, Jump) as failure:
+            log.get().error("a connection is ended", source=self._inbox.name, client=self._where, cause=str(failure))
+            answers = self._answers or _Answers(self.request)
+            expected = {"expected": failure.expected} if isinstance(failure, Jump) else {}
+            answers.tell(error=str(failure), **expected)
+        except OSError as failure:
+            log.get().info("a connection broke", source=self._inbox.name, client=self._where, cause=failure.strerror)
+        finally:
+            self._inbox.connected(self._origin, -1)
+
+    def _work(self) -> None:
+        self._inbox.connected(self._origin, 1)
+        begun = False
+        for texts in _lines(self.request):
+            if not begun:
+                begun = True
+                if (greeting := _greeting(texts[0])) is not None:
+                    self._greet(greeting)
+                    del texts[0]
+            if texts and not self._put([self._read(text) for text in texts]):
+                return
+
+    def _read(self, text: bytes | None) -> Line:
+        number, self._line = self._line, self._line + 1
+        if text is None:
+            return Line(number, f"is longer than {LINE_BYTES} bytes")
+        return line_of(number, text)
+
+    def _put(self, lines: list[Line]) -> bool:
+        answers, last = self._answers, lines[-1].number
+
+        def done() -> None:
+            if answers is not None:
+                for number, said in lines:
+                    if isinstance(said, str):
+                        answers.tell(refused=number, reason=said)
+                answers.tell(acknowledged=last)
+
+        return self._inbox.put(self._origin, lines, where=self._where, done=done)
+
+    def _greet(self, greeting: dict[str, object]) -> None:
+        if unknown := greeting.keys() - GREETING:
+            raise Unusable(f"the greeting has {', '.join(sorted(unknown))}; it may have {', '.join(sorted(GREETING))}")
+        if greeting.get("acknowledge"):
+            self._answers = _Answers(self.request)
+        engine = _word(greeting, "engine") or self._inbox.own.engine
+        if "source" not in greeting:
+            if greeting.get("line", 1) != 1:
+                raise Unusable("the greeting has a line, and no source that it is of")
+            return
+        try:
+            source = UUID(str(greeting["source"]))
+        except ValueError:
+            raise Unusable(f"source is {greeting['source']!r}, not a UUID") from None
+        line = greeting.get("line", 1)
+        if type(line) is not int or not 1 <= line < 1 << 40:
+            raise Unusable(f"line is {line!r}, not a whole number from 1")
+        origin = self._inbox.origin(engine, source, version=_word(greeting, "version"), mode=_word(greeting, "mode"))
+        self._inbox.connected(self._origin, -1)
+        self._origin, self._line = origin, line
+        self._inbox.connected(self._origin, 1)
+
+
+def _word(greeting: dict[str, object], name: str) -> str:
+    value = greeting.get(name, "")
+    if not isinstance(value, str) or not value.isprintable() or len(value.encode(errors="replace")) > NAME_BYTES:
+        raise Unusable(f"{name} is {value!r}, not a text of up to {NAME_BYTES} bytes")
+    return value
+
+
+def _greeting(text: bytes | None) -> dict[str, object] | None:
+    """What a first line says of those behind it, if it is no event."""
+    with suppress(Unusable):
+        value = parse(text or b"")
+        if isinstance(value, dict) and "type" not in value:
+            return value
+    return None
+
+
+def _lines(connection: socket.socket) -> Iterator[list[bytes | None]]:
+    """The whole lines of what comes, in lists; None for one that is too long. What is cut off by the end is no line."""
+    rest = b""
+    too_long = False
+    while data := connection.recv(RECEIVE_BYTES):
+        *whole, rest = (rest + data).split(b"\n")
+        lines: list[bytes | None] = [text if len(text) <= LINE_BYTES else None for text in whole]
+        if too_long and lines:
+            lines[0] = None
+            too_long = False
+        if len(rest) > LINE_BYTES:
+            rest, too_long = b"", True
+        if lines:
+            yield lines
+
+
+def _name(connection: socket.socket, address: object) -> str:
+    """Of a client."""
+    if isinstance(address, tuple):
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        return f"{address[0]}:{address[1]}"
+    process, _, _ = _PEER.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))
+    return f"process {process}"

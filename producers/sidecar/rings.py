@@ -1,0 +1,151 @@
+"""The ring at a path as a source: the one that is there now, after those of it that engines have set aside."""
+
+import glob
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from uuid import UUID
+
+from producers.sidecar.ring import Ring
+from producers.sidecar.source import Beat, Portion, Refused
+from sentio import log
+from sentio.errors import RingUnusable
+
+ASIDE = "????????-????-????-????-????????????"
+"""The id of a ring, behind the name from which its engine has set it aside."""
+
+LOST = {
+    "dropped": "events are lost: the ring was full, and its engine drops then. Give it more capacity, or see why this "
+    "sidecar was behind (Kafka away, not running)",
+    "refused": "an engine's events are not in its ring, the header refused them: see the answers in docs/engine.md",
+}
+"""Counts of a ring that should not rise, and what to do about it."""
+
+FIGURES = ("published", "dropped", "refused", "unread", "capacity")
+"""Of `producers.sidecar.ring.Counts`."""
+
+REOPEN_S = 1.0
+
+
+class RingSource:
+    """The ring at a path. Its mark moves only when Kafka has everything before it."""
+
+    def __init__(self, path: Path) -> None:
+        self.name = str(path)
+        self.path = path
+        self._ring: Ring | None = None
+        self._again_at_s = 0.0
+        self._once = log.OncePer()
+        # Set aside, read, and not to be removed. By their names: these have ids, and files' numbers are given again.
+        self._spent: set[Path] = set()
+        self._told: dict[tuple[UUID, str], int] = {}
+
+    def take(self, most: int) -> Portion | None:
+        ring = self.ring()
+        if ring is None:
+            return None
+        first = ring.position
+        try:
+            found = ring.read(most)
+        except RingUnusable as failure:
+            log.get().error("a ring cannot be read any more; the others are", cause=str(failure))
+            self.close()
+            return None
+        if ring.position == first:
+            self.spent()
+            return None
+        refused = [Refused(f"position {each.position}", each.reason) for each in found.refused]
+        return Portion(list(found.batches.items()), refused)
+
+    def acknowledge(self) -> None:
+        if self._ring is not None:
+            self._ring.acknowledge(self._ring.position)
+
+    def beats(self) -> Sequence[Beat]:
+        ring = self._ring
+        if ring is None or ring.path != self.path:
+            return []
+        return [Beat(ring.producer, ring.engine, ring.version, ring.mode, ring.has_producer())]
+
+    def figures(self) -> Mapping[str, int]:
+        if self._ring is None:
+            return dict.fromkeys(FIGURES, 0)
+        counts = self._ring.counts()
+        return {name: getattr(counts, name) for name in FIGURES}
+
+    def ring(self) -> Ring | None:
+        """The ring to read from, if there is one."""
+        if self._ring is None and time.monotonic() >= self._again_at_s:
+            try:
+                self._ring = self._open()
+            except OSError as failure:
+                self._say(self.path, failure)
+            if self._ring is None:
+                self._again_at_s = time.monotonic() + REOPEN_S
+        if self._ring is not None:
+            self._tell_losses(self._ring)
+        return self._ring
+
+    def spent(self) -> None:
+        """All of the ring is read: go over to the next one, if this was set aside."""
+        if self._ring is None or time.monotonic() < self._again_at_s:
+            return
+        self._again_at_s = time.monotonic() + REOPEN_S
+        if self._ring.path != self.path:
+            self._remove(self._ring)
+        elif self._ring.is_in_place():
+            return
+        self.close()
+        self._again_at_s = 0.0
+
+    def close(self) -> None:
+        if self._ring is not None:
+            self._ring.close()
+        self._ring = None
+
+    def _open(self) -> Ring | None:
+        """The first that can be read: those set aside, the oldest first, then the one that is there now."""
+        aside = self.path.parent.glob(f"{glob.escape(self.path.name)}.{ASIDE}")
+        for path in [*sorted(set(aside) - self._spent, key=_changed_ns), self.path]:
+            identity = None if path == self.path else path.name.removeprefix(f"{self.path.name}.")
+            try:
+                path.stat()
+                return Ring(path, identity=identity)
+            except FileNotFoundError:
+                continue  # not made yet, or removed meanwhile
+            except (OSError, RingUnusable) as failure:
+                self._say(path, failure)
+        return None
+
+    def _tell_losses(self, ring: Ring) -> None:
+        """All that there were when the ring is first seen, then once a minute if there are more."""
+        counts = ring.counts()
+        for what, message in LOST.items():
+            count, key = getattr(counts, what), (ring.id, what)
+            if count > self._told.get(key, 0) and self._once.due(key):
+                self._told[key] = count
+                log.get().error(message, ring=str(ring.path), capacity=counts.capacity, **{what: count})
+
+    def _remove(self, ring: Ring) -> None:
+        log.get().info("a ring that was set aside is read to its end", ring=str(ring.path))
+        try:
+            ring.remove()
+        except (OSError, RingUnusable) as failure:
+            self._spent.add(ring.path)
+            log.get().error(
+                "a ring that is read cannot be removed and stays; remove it once no engine has it open",
+                ring=str(ring.path),
+                cause=str(failure),
+            )
+
+    def _say(self, path: Path, failure: Exception) -> None:
+        if self._once.due(path):
+            log.get().error("a ring cannot be read; the others are", cause=str(failure))
+
+
+def _changed_ns(path: Path) -> int:
+    """0 of a file that is gone meanwhile or cannot be seen: opening it says why."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0

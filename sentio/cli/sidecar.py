@@ -1,0 +1,110 @@
+"""`sentio sidecar`: the ways in for engines. Each runs until it is stopped (docs/engine.md)."""
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+if TYPE_CHECKING:
+    from producers.sidecar.source import Source
+    from sentio.config import SidecarSettings
+
+STALLED_S = 60.0
+
+
+class _RingsUnlessNamed(TyperGroup):
+    """`sentio sidecar PATH...` is `sentio sidecar rings PATH...`."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
+            args.insert(0, "rings")
+        return super().resolve_command(ctx, args)
+
+
+app = typer.Typer(
+    cls=_RingsUnlessNamed,
+    no_args_is_help=True,
+    help="Send on what engines publish: from rings (sentio sidecar RING...), sockets, log files, HTTP or JSON topics.",
+)
+
+
+@app.command()
+def rings(
+    paths: Annotated[list[Path], typer.Argument(help="Files that engines publish into; they may come later.")],
+) -> None:
+    """Drain the rings that engines write with clients/c/sentio.h."""
+    from producers.sidecar.rings import RingSource
+
+    _drain(_settings(), [RingSource(path) for path in paths])
+
+
+@app.command()
+def listen(
+    address: Annotated[str, typer.Argument(help="Path of a Unix socket, or HOST:PORT.")],
+) -> None:
+    """Take JSON lines over a socket, acknowledged on request."""
+    from producers.sidecar.listening import Listener
+
+    settings = _settings()
+    listener = Listener(address)
+    try:
+        _drain(settings, [listener.inbox])
+    finally:
+        listener.close()
+
+
+@app.command()
+def http(
+    address: Annotated[str, typer.Argument(help="HOST:PORT.")],
+) -> None:
+    """Take POST /v1/events, with the token of SENTIO_EVENTS_TOKEN."""
+    from producers.sidecar.posting import Receiver
+
+    settings = _settings()
+    receiver = Receiver(address, settings)
+    threading.Thread(target=receiver.run, name="sentio-http", daemon=True).start()
+    try:
+        _drain(settings, [receiver.inbox])
+    finally:
+        receiver.stop()
+
+
+@app.command()
+def follow(
+    folder: Annotated[Path, typer.Argument(help="Where signals.jsonl, trades.jsonl and positions.jsonl are written.")],
+    engine: Annotated[str, typer.Option(help="Name of the engine that writes them.")] = "engine",
+    settle_s: Annotated[float, typer.Option(help="How long one file may lag behind the others.", min=0.01)] = 1.0,
+) -> None:
+    """Follow the log files of an engine while it writes them, or folders of them named by day."""
+    from producers.sidecar.follow import Follower
+
+    _drain(_settings(), [Follower(folder, engine=engine, settle_s=settle_s)])
+
+
+def _settings() -> "SidecarSettings":
+    from sentio.cli.starting import start
+    from sentio.config import SidecarSettings, load
+
+    settings = load(SidecarSettings, spool=None)  # the sources are what is durable
+    start(settings.log_level, process="sidecar")
+    return settings
+
+
+def _drain(settings: "SidecarSettings", sources: "Sequence[Source]") -> None:
+    from producers.sidecar.drain import Sidecar
+    from producers.sidecar.figures import Figures
+    from sentio import metrics
+    from sentio.stopping import on_stop
+
+    stop = threading.Event()
+    on_stop(stop.set)
+    sidecar = Sidecar(settings, sources)
+    if settings.metrics_port is not None:
+        Figures.register(sidecar)
+        live: Callable[[], bool] = lambda: time.monotonic() - sidecar.turned_s < STALLED_S  # noqa: E731
+        metrics.serve(settings.metrics_port, live=live, ready=live)
+    sidecar.run(stop)
