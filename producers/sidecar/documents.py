@@ -13,12 +13,13 @@ from decimal import Decimal, InvalidOperation
 from functools import cache, partial
 from typing import Any, NamedTuple, NoReturn
 
+from producers.sidecar.source import AHEAD
 from schemas import layout
 from schemas.amounts import EXACT
 from schemas.columns import HEADER
 from schemas.events import EVENTS, Event
 from schemas.registry import Schema, avro_files
-from schemas.topics import topics
+from schemas.topics import topic_of_event, topics
 
 KINDS = tuple(topic.event for topic in topics().values() if topic.event != "AggregateUpdated")
 """Events that an engine may publish; aggregates are computed here."""
@@ -78,13 +79,26 @@ def typed(kind: str, values: Mapping[str, object]) -> Read:
             found[field.name] = field.read(name, value)
     if lacking := [name for name in _needed(kind) if name not in found]:
         raise Unusable(f"lacks {', '.join(lacking)}")
+    time = _time_of(kind)
+    if found[time] > datetime.now(UTC) + AHEAD:
+        raise Unusable(f"{time} is {found[time]:%Y-%m-%d %H:%M:%S}, in the future")
     return Read(EVENTS[kind](**found), tuple(unknown))
+
+
+def fields_of(kind: str) -> dict[str, bool]:
+    """The fields that an event may have, each with whether it may be left out."""
+    return {field.name: field.optional for field in _fields(kind).values()}
 
 
 class _Field(NamedTuple):
     name: str
     optional: bool
     read: Callable[[str, object], Any]
+
+
+@cache
+def _time_of(kind: str) -> str:
+    return topic_of_event(kind).time
 
 
 @cache
@@ -97,7 +111,7 @@ def _fields(kind: str) -> dict[str, _Field]:
     """By each name that a field may have."""
     schema = avro_files()[kind]
     limits = {field.name: field.branches[-1] for field in layout.layout(schema, schema)}
-    keys = next(topic.key for topic in topics().values() if topic.event == kind)
+    keys = topic_of_event(kind).key
     found: dict[str, _Field] = {}
     for field in schema["fields"]:
         name = field["name"]

@@ -7,17 +7,17 @@ that the source still has; what is sent again then has the same ids and sequence
 import threading
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from producers.sender import KafkaSender, Parcel
 from producers.sidecar.beats import Beats
-from producers.sidecar.source import Portion, Refused, Source, Tally
+from producers.sidecar.refusals import Refusals
+from producers.sidecar.source import AHEAD, Portion, Refused, Source, Tally
 from schemas.codec import encode
 from schemas.topics import Topic, topic_of_event
-from sentio import log
 from sentio.config import PublisherSettings
 
 MOST = 10_000
@@ -29,12 +29,6 @@ IDLE_PART = 0.02
 was something, within these limits: to be woken takes up to 0.1 ms of a processor (a virtual one), fifty times a second
 0.5 %.
 """
-
-AHEAD = timedelta(days=1)
-"""An event further in the future than this is refused: its engine's clock, or the unit of its time, is wrong."""
-
-SAID_EACH_MINUTE = 10
-"""Refusals of a source that are said one by one; the others are counted."""
 
 STOP_S = 1.0
 
@@ -55,7 +49,7 @@ class Sidecar:
         )
         self._sent = 0
         self._beats = Beats()
-        self._refusals = _Refusals()
+        self._refusals = Refusals()
 
     @property
     def failed(self) -> int:
@@ -141,28 +135,6 @@ class Sidecar:
             self._refusals.say(source.name, ())
         if not self.waits and (found := self._beats.of(self._sources)) is not None:
             self._publish("EngineHeartbeat", found)
-
-
-class _Refusals:
-    """Says what is refused: some of it in full, the rest as a number, so that a flood of it floods no log."""
-
-    def __init__(self) -> None:
-        self._minute_s: dict[str, float] = {}
-        self._said: dict[str, int] = {}
-        self._unsaid: dict[str, int] = {}
-
-    def say(self, source: str, refused: Sequence[Refused]) -> None:
-        if time.monotonic() - self._minute_s.get(source, float("-inf")) >= 60:  # noqa: PLR2004 - a minute
-            if unsaid := self._unsaid.pop(source, 0):
-                log.get().error("more events could not be used, each for its reason", source=source, refused=unsaid)
-            if not refused:
-                return
-            self._minute_s[source], self._said[source] = time.monotonic(), 0
-        room = SAID_EACH_MINUTE - self._said.get(source, 0)
-        for each in refused[:room]:
-            log.get().error("an event cannot be used", source=source, place=each.place, reason=each.reason)
-        self._said[source] = self._said.get(source, 0) + min(room, len(refused))
-        self._unsaid[source] = self._unsaid.get(source, 0) + max(0, len(refused) - room)
 
 
 def _by_now(event: str, batch: pa.RecordBatch) -> tuple[pa.RecordBatch, list[Refused]]:

@@ -1,22 +1,37 @@
 """What a sidecar counts, for Prometheus."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Protocol
 
 from prometheus_client import REGISTRY
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from producers.sidecar.drain import Sidecar
+from producers.sidecar.source import Tally
+
+
+class Counted(Protocol):
+    """What has tallies: a sidecar or a bridge."""
+
+    @property
+    def tallies(self) -> Mapping[str, Tally]:
+        """By source."""
+        ...
+
+    @property
+    def failed(self) -> int:
+        """Events that Kafka refuses: lost."""
+        ...
 
 
 class Figures(Collector):
-    """Reads a sidecar's tallies whenever they are asked for."""
+    """Reads tallies whenever they are asked for."""
 
-    def __init__(self, sidecar: Sidecar) -> None:
+    def __init__(self, sidecar: Counted) -> None:
         self._sidecar = sidecar
 
     @classmethod
-    def register(cls, sidecar: Sidecar) -> None:
+    def register(cls, sidecar: Counted) -> None:
         """Show them with the process's other metrics."""
         REGISTRY.register(cls(sidecar))
 

@@ -22,7 +22,7 @@ from producers.fields import Fields, LineError
 from producers.session import NEW_YORK
 from producers.sidecar.followed import Followed, Made, Minutes
 from producers.sidecar.numbered import Numbered, batches
-from producers.sidecar.source import Beat, Portion, Refused
+from producers.sidecar.source import AHEAD, Beat, Portion, Refused
 from producers.sidecar.tail import Mark, Tail, TailLine
 from sentio import log
 from sentio.errors import Fatal, SettingError
@@ -36,7 +36,6 @@ PENDING = 20_000
 QUIET_S = 90.0
 """An engine that decides once a minute has written within this time, or is not there."""
 
-AHEAD = timedelta(days=1)
 EVENTS_OF_A_LINE = 1_024
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 

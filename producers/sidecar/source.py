@@ -2,9 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import NamedTuple, Protocol
 
 import pyarrow as pa
+
+AHEAD = timedelta(days=1)
+"""An event further in the future than this is refused: its engine's clock, or the unit of its time, is wrong."""
 
 
 class Refused(NamedTuple):

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,6 +10,8 @@ import typer
 from typer.core import TyperGroup
 
 if TYPE_CHECKING:
+    from producers.sidecar.bridge import Bridge
+    from producers.sidecar.drain import Sidecar
     from producers.sidecar.source import Source
     from sentio.config import SidecarSettings
 
@@ -85,6 +87,19 @@ def follow(
     _drain(_settings(), [Follower(folder, engine=engine, settle_s=settle_s)])
 
 
+@app.command()
+def bridge(
+    mapping: Annotated[Path, typer.Argument(help="TOML file that says which fields become which (docs/engine.md).")],
+    name: Annotated[str, typer.Option(help="Of this bridge: how far it came is known by it.")] = "bridge",
+) -> None:
+    """Carry an engine's JSON topics over into the house's, exactly once."""
+    from producers.sidecar.bridge import Bridge
+    from producers.sidecar.mapping import load
+
+    settings = _settings()
+    _run(settings, Bridge(settings, load(mapping), name=name))
+
+
 def _settings() -> "SidecarSettings":
     from sentio.cli.starting import start
     from sentio.config import SidecarSettings, load
@@ -96,15 +111,22 @@ def _settings() -> "SidecarSettings":
 
 def _drain(settings: "SidecarSettings", sources: "Sequence[Source]") -> None:
     from producers.sidecar.drain import Sidecar
+
+    _run(settings, Sidecar(settings, sources))
+
+
+def _run(settings: "SidecarSettings", sidecar: "Sidecar | Bridge") -> None:
     from producers.sidecar.figures import Figures
     from sentio import metrics
     from sentio.stopping import on_stop
 
     stop = threading.Event()
     on_stop(stop.set)
-    sidecar = Sidecar(settings, sources)
     if settings.metrics_port is not None:
         Figures.register(sidecar)
-        live: Callable[[], bool] = lambda: time.monotonic() - sidecar.turned_s < STALLED_S  # noqa: E731
-        metrics.serve(settings.metrics_port, live=live, ready=live)
+
+        def is_live() -> bool:
+            return time.monotonic() - sidecar.turned_s < STALLED_S
+
+        metrics.serve(settings.metrics_port, live=is_live, ready=is_live)
     sidecar.run(stop)

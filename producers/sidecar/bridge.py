@@ -1,0 +1,254 @@
+"""An engine's JSON topics into the house's, exactly once: what is read and what is written are one transaction.
+
+Old and new run side by side, and consumers go over one by one. Who takes the place of a bridge that runs (the same
+name) puts it out: it ends with an error, and nothing of it comes to the log any more.
+"""
+
+import threading
+import time
+from base64 import urlsafe_b64decode
+from collections.abc import Iterable, Sequence
+from typing import Any
+from uuid import UUID, uuid5
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined] # it is theirs to give
+
+from producers.sidecar.documents import Unusable, parse
+from producers.sidecar.drain import keys
+from producers.sidecar.mapping import Map
+from producers.sidecar.numbered import Numbered, batches
+from producers.sidecar.refusals import Refusals
+from producers.sidecar.source import Refused, Tally
+from schemas.codec import encode
+from schemas.topics import topic_of_event
+from sentio import kafka, log
+from sentio.config import SidecarSettings
+from sentio.errors import Fatal, Retryable
+from sentio.topics import DEAD_SUFFIX
+
+MOST = 2_000
+WAIT_S = 0.05
+CALL_S = 30.0
+"""How long a call of a transaction may take before it is made again."""
+
+LOOK_S = 30.0
+"""How often it is looked for new partitions."""
+
+EVENTS_OF_A_MESSAGE = 1_024
+AGAIN_S = 1.0
+
+
+class Bridge:
+    """Carries the messages of the mapped topics over until it is told to stop. Used by one thread.
+
+    ``name`` is its group and its transactions': how far it came is known by it.
+    """
+
+    def __init__(self, settings: SidecarSettings, maps: Sequence[Map], *, name: str) -> None:
+        self.turned_s = time.monotonic()
+        self.name = f"bridge:{name}"
+        self.tallies = {self.name: Tally()}
+        self.failed = 0
+        self._settings = settings
+        self._maps: dict[str, list[Map]] = {}
+        for each in maps:
+            self._maps.setdefault(each.topic, []).append(each)
+        self._group = f"{settings.topic_prefix}.bridge.{name}"
+        self._consumer = Consumer(
+            kafka.reader(settings.kafka, name="sentio-bridge")
+            | {"group.id": self._group, "enable.partition.eof": False}
+        )
+        self._producer = self._new_producer()
+        self._ids: dict[str, UUID] = {}
+        self._next: dict[kafka.Place, int] = {}
+        self._look_at_s = 0.0
+        self._once = log.OncePer()
+        self._refusals = Refusals()
+
+    def run(self, stop: threading.Event) -> None:
+        """Until ``stop`` is set. Raises `Fatal`: for another bridge of that name, and what is gone from a topic."""
+        try:
+            while not stop.is_set():
+                try:
+                    self._begin()
+                    while not stop.is_set():
+                        self._turn()
+                except (Retryable, KafkaException) as failure:
+                    self._look_at(failure)
+                    stop.wait(AGAIN_S)
+        finally:
+            self._consumer.close()
+
+    def _begin(self) -> None:
+        """Be the only one of that name, and stand where the last transaction ended."""
+        self._producer = self._new_producer()
+        self._producer.init_transactions(CALL_S)
+        self._make_dead_letter_topics()
+        self._next = {}
+        self._look_at_s = 0.0
+
+    def _new_producer(self) -> Producer:
+        config = kafka.writer(self._settings.kafka, name="sentio-bridge") | {"transactional.id": self._group}
+        del config["message.timeout.ms"]  # bounded by the transaction's
+        return Producer(config)
+
+    def _turn(self) -> None:
+        self.turned_s = time.monotonic()
+        if self.turned_s >= self._look_at_s:
+            self._assign()
+            self._look_at_s = self.turned_s + LOOK_S
+        self._refusals.say(self.name, ())
+        found = self._consumer.consume(MOST, WAIT_S)
+        messages = [message for message in found if self._is_sound(message)]
+        if messages:
+            self._carry_over(messages)
+
+    def _assign(self) -> None:
+        """All partitions of the topics that are there by now."""
+        states = kafka.describe(self._settings.kafka, self._maps)
+        if missing := self._maps.keys() - states.keys():
+            self._say("missing", f"topics are not there yet: {', '.join(sorted(missing))}")
+        places = [(topic, partition) for topic, state in states.items() for partition in range(state.partitions)]
+        self._ids = {topic: UUID(bytes=urlsafe_b64decode(f"{state.id}==")) for topic, state in states.items()}
+        fresh = [place for place in places if place not in self._next]
+        if not fresh:
+            return
+        committed = self._consumer.committed([TopicPartition(*place) for place in fresh], timeout=CALL_S)
+        ends = kafka.ends(self._consumer, fresh)
+        for each in committed:
+            place = (each.topic, each.partition)
+            oldest, newest = ends[place]
+            self._next[place] = each.offset if each.offset >= 0 else oldest
+            if not oldest <= self._next[place] <= newest:
+                raise Fatal(
+                    f"{each.topic}[{each.partition}] has offsets {oldest} to {newest}, group {self._group} stands at"
+                    f" {each.offset}: what lies between is lost, or it is another log; to go on give the bridge another"
+                    " --name"
+                )
+        self._consumer.assign([TopicPartition(*place, offset) for place, offset in self._next.items()])
+
+    def _is_sound(self, message: Message) -> bool:
+        error = message.error()
+        if error is None:
+            return True
+        if error.code() in {KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE}:  # noqa: SLF001
+            raise Fatal(f"{message.topic()}[{message.partition()}]: {error.str()}: what lies between is lost")
+        self._say(error.name(), error.str())
+        return False
+
+    def _carry_over(self, messages: Sequence[Message]) -> None:
+        """One transaction. A failure leaves nothing of it, and the messages come again."""
+        events: list[Numbered] = []
+        letters: list[tuple[Message, str]] = []
+        for message in messages:
+            try:
+                events += self._events(message)
+            except Unusable as why:
+                letters.append((message, str(why)))
+        self._producer.begin_transaction()
+        count = self._publish(events)
+        self._bury(letters)
+        stands = dict(self._next)
+        for message in messages:
+            stands[message.topic() or "", message.partition() or 0] = (message.offset() or 0) + 1
+        moved = [TopicPartition(*place, offset) for place, offset in stands.items() if offset != self._next[place]]
+        self._again(
+            lambda: self._producer.send_offsets_to_transaction(moved, self._consumer.consumer_group_metadata(), CALL_S)
+        )
+        self._again(lambda: self._producer.commit_transaction(CALL_S))
+        self._next = stands
+        tally = self.tallies[self.name]
+        tally.events += count
+        tally.refused += len(letters)
+
+    def _events(self, message: Message) -> list[Numbered]:
+        topic, partition, offset = message.topic() or "", message.partition() or 0, message.offset() or 0
+        value = message.value()
+        if value is None:
+            raise Unusable("has no value")
+        parsed = parse(value)
+        found = [read for each in self._maps[topic] for read in each.events(parsed)]
+        if len(found) > EVENTS_OF_A_MESSAGE:
+            raise Unusable(f"has {len(found)} events, more than {EVENTS_OF_A_MESSAGE}")
+        source = uuid5(self._ids[topic], str(partition))
+        producer = f"bridge@{source}"
+        first = offset * EVENTS_OF_A_MESSAGE
+        return [Numbered(producer, source, first + place, read.event) for place, read in enumerate(found)]
+
+    def _publish(self, events: Sequence[Numbered]) -> int:
+        for event, batch in batches(events):
+            topic = topic_of_event(event)
+            name = topic.full_name(self._settings.topic_prefix)
+            for key, value in zip(keys(topic, batch), encode(event, batch), strict=True):
+                self._produce(name, value, key)
+        return len(events)
+
+    def _bury(self, letters: Iterable[tuple[Message, str]]) -> None:
+        refused = []
+        for message, reason in letters:
+            place = f"{message.topic()}[{message.partition()}] {message.offset()}"
+            refused.append(Refused(place, reason))
+            headers: list[tuple[str, Any]] = [
+                *(message.headers() or ()),
+                ("source.group", self._group.encode()),
+                ("source.topic", (message.topic() or "").encode()),
+                ("source.partition", str(message.partition()).encode()),
+                ("source.offset", str(message.offset()).encode()),
+                ("error.type", b"bridge"),
+                ("error.message", reason.encode(errors="replace")),
+            ]
+            self._produce(f"{message.topic()}{DEAD_SUFFIX}", message.value(), message.key(), headers=headers)
+        self._refusals.say(self.name, refused)
+
+    def _produce(self, topic: str, value: bytes | None, key: bytes | None, **more: Any) -> None:
+        while True:
+            try:
+                self._producer.produce(topic, value, key, **more)
+            except BufferError:
+                self._producer.poll(0.1)
+            else:
+                return
+
+    def _again(self, call: Any) -> None:
+        """Until it works, or the transaction cannot be saved."""
+        while True:
+            try:
+                call()
+            except KafkaException as failure:
+                if not failure.args[0].retriable():
+                    raise
+                self.turned_s = time.monotonic()
+                self._say("transaction", failure.args[0].str())
+            else:
+                return
+
+    def _look_at(self, failure: Retryable | KafkaException) -> None:
+        """What the failure means; what was under way is given up, and read again."""
+        if isinstance(failure, KafkaException):
+            error: KafkaError = failure.args[0]
+            if error.code() in {KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.PRODUCER_FENCED}:  # noqa: SLF001
+                raise Fatal(f"another bridge named {self._group} has begun; this one ends") from failure
+            self._say("kafka", error.str())
+        else:
+            self._say("kafka", str(failure))
+        self._producer.purge()
+
+    def _make_dead_letter_topics(self) -> None:
+        admin = AdminClient(kafka.client(self._settings.kafka))
+        names = [f"{topic}{DEAD_SUFFIX}" for topic in self._maps]
+        missing = [name for name in names if name not in kafka.describe(self._settings.kafka, names)]
+        for future in (
+            admin.create_topics([NewTopic(name, 1, self._settings.replication) for name in missing]).values()
+            if missing
+            else ()
+        ):
+            try:
+                future.result(CALL_S)
+            except KafkaException as failure:
+                if failure.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                    raise Retryable(f"kafka: dead letter topics: {failure.args[0].str()}") from failure
+
+    def _say(self, what: str, cause: str) -> None:
+        if self._once.due(what):
+            log.get().warning("the bridge waits, and tries again", bridge=self._group, cause=cause)

@@ -1,0 +1,161 @@
+"""How messages of an engine's own JSON topics become events: a small TOML file, read once.
+
+[[map]]
+topic = "engine.positions"            # its full name
+event = "PositionUpdated"
+each = "positions"                    # a list in the message: an event for each entry
+[map.fields]
+account = "^account"                  # ^: of the message, not of the entry
+symbol = "symbol"
+quantity = "size.shares"              # of an object within
+realized_pnl = { value = "0" }        # the same for all
+updated_at = { from = "^ts", unit = "ms" }
+"""
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from producers.sidecar.documents import KINDS, Read, Unusable, fields_of, typed
+from sentio.errors import SettingError
+
+_MISSING = object()
+_UNITS_US = {"s": 1_000_000, "ms": 1_000, "us": 1}
+_KEYS = {"from", "value", "words", "unit"}
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """Where the value of an event's field comes from."""
+
+    name: str
+    path: tuple[str, ...] = ()
+    of_message: bool = False
+    value: object = _MISSING
+    words: Mapping[str, object] | None = None
+    """What stands for what; anything else is unusable."""
+
+    unit_us: int | None = None
+    """Of a time that is a number."""
+
+    def put(self, message: object, entry: object, values: dict[str, object]) -> None:
+        """Add the field to ``values``, if it is there. Raises `Unusable`."""
+        found = self.value
+        if found is _MISSING:
+            found = _at(message if self.of_message else entry, self.path)
+        if found is _MISSING or (found is None and self.words is None):
+            return
+        if self.words is not None:
+            if str(found) not in self.words:
+                raise Unusable(f"{'.'.join(self.path)} is {found!r}, not one of {', '.join(self.words)}")
+            found = self.words[str(found)]
+        if self.unit_us is not None:
+            values[f"{self.name}_us"] = _microseconds(".".join(self.path), found, self.unit_us)
+        else:
+            values[self.name] = found
+
+
+@dataclass(frozen=True, slots=True)
+class Map:
+    """The events of one topic's messages; a topic may have several."""
+
+    topic: str
+    event: str
+    each: tuple[str, ...]
+    fields: tuple[Field, ...]
+
+    def events(self, message: object) -> list[Read]:
+        """Those of a parsed message. Raises `Unusable`: then it has none that can be used."""
+        entries = [message]
+        if self.each:
+            found = _at(message, self.each)
+            if not isinstance(found, list):
+                raise Unusable(f"{'.'.join(self.each)} is no list")
+            entries = found
+        made = []
+        for entry in entries:
+            values: dict[str, object] = {}
+            for field in self.fields:
+                field.put(message, entry, values)
+            made.append(typed(self.event, values))
+        return made
+
+
+def load(path: Path) -> Sequence[Map]:
+    """The mapping in a file. Raises `SettingError` that names what is wrong in it."""
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as failure:
+        raise SettingError(f"bridge {path}: {failure.strerror}") from failure
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as failure:
+        raise SettingError(f"bridge {path} is not TOML: {failure}") from failure
+    entries = content.get("map")
+    if not isinstance(entries, list) or not entries or content.keys() != {"map"}:
+        raise SettingError(f"bridge {path}: it has [[map]] entries, and nothing else")
+    try:
+        return [_map(entry) for entry in entries]
+    except SettingError as failure:
+        raise SettingError(f"bridge {path}: {failure}") from failure
+
+
+def _map(entry: Mapping[str, Any]) -> Map:
+    topic, event = entry.get("topic"), entry.get("event")
+    if not isinstance(topic, str) or not topic:
+        raise SettingError("a map has no topic")
+    if event not in KINDS:
+        raise SettingError(f"{topic}: event is {event!r}, not one of {', '.join(KINDS)}")
+    if unknown := entry.keys() - {"topic", "event", "each", "fields"}:
+        raise SettingError(f"{topic}: a map has topic, event, each and fields, not {', '.join(sorted(unknown))}")
+    fields = entry.get("fields")
+    if not isinstance(fields, dict):
+        raise SettingError(f"{topic}: it has no [map.fields]")
+    known = fields_of(event)
+    if wrong := fields.keys() - known.keys():
+        raise SettingError(f"{topic}: {event} has no {', '.join(sorted(wrong))}")
+    if lacking := [name for name, optional in known.items() if not optional and name not in fields]:
+        raise SettingError(f"{topic}: {event} needs {', '.join(lacking)}")
+    each = entry.get("each", "")
+    return Map(
+        topic,
+        event,
+        tuple(each.split(".")) if each else (),
+        tuple(_field(topic, name, said) for name, said in fields.items()),
+    )
+
+
+def _field(topic: str, name: str, said: object) -> Field:
+    if isinstance(said, str):
+        said = {"from": said}
+    if not isinstance(said, dict) or said.keys() - _KEYS or ("from" in said) == ("value" in said):
+        raise SettingError(f"{topic}: {name} is a path, or a table with from or value, and words or unit")
+    if said.get("unit", "s") not in _UNITS_US:
+        raise SettingError(f"{topic}: the unit of {name} is {said['unit']!r}, not one of {', '.join(_UNITS_US)}")
+    path = str(said.get("from", ""))
+    return Field(
+        name,
+        tuple(path.removeprefix("^").split(".")),
+        path.startswith("^"),
+        said.get("value", _MISSING),
+        said.get("words"),
+        _UNITS_US[said["unit"]] if "unit" in said else None,
+    )
+
+
+def _at(value: object, path: Sequence[str]) -> object:
+    for name in path:
+        if not isinstance(value, dict) or name not in value:
+            return _MISSING
+        value = value[name]
+    return value
+
+
+def _microseconds(name: str, value: object, unit_us: int) -> int:
+    try:
+        exact = value * unit_us  # type: ignore[operator] # what is no number is told
+        if isinstance(value, (bool, str)) or exact != int(exact):
+            raise Unusable(f"{name} is {value!r}, not a number of whole microseconds")
+        return int(exact)
+    except (TypeError, ValueError, ArithmeticError):
+        raise Unusable(f"{name} is {value!r}, not a number of whole microseconds") from None

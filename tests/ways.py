@@ -1,0 +1,102 @@
+"""Ways in for engines, run as a sidecar runs them, and what came to the log by them."""
+
+import threading
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import fields
+from typing import Any, Protocol, TypeVar
+
+from producers.sidecar.drain import Sidecar
+from producers.sidecar.source import Source
+from schemas.codec import decode
+from schemas.columns import HEADER
+from schemas.events import Event
+from schemas.topics import topic_of_event
+from sentio import kafka as kafka_access
+from sentio import topics as kafka_topics
+from sentio.config import SidecarSettings, load
+
+RECORDED = ("TradeExecuted", "SignalGenerated", "PositionUpdated", "PerformanceMinute")
+
+Rows = dict[str, list[dict[str, Any]]]
+"""Of each kind of event, in order, without what publishing gives."""
+
+
+def settings_for(bootstrap: str, prefix: str, **more: object) -> SidecarSettings:
+    """Settings, and the topics that they need."""
+    settings = load(SidecarSettings, kafka=bootstrap, topic_prefix=prefix, partitions=1, **more)
+    kafka_topics.apply(settings, [change for change in kafka_topics.plan(settings) if change.lines])
+    return settings
+
+
+class Runs(Protocol):
+    def run(self, stop: threading.Event) -> None: ...
+
+
+Running = TypeVar("Running", bound=Runs)
+
+
+def draining(settings: SidecarSettings, source: Source) -> AbstractContextManager[Sidecar]:
+    """A sidecar that runs in a thread."""
+    return running(Sidecar(settings, [source]))
+
+
+@contextmanager
+def running(sidecar: Running) -> Iterator[Running]:
+    """In a thread; what ended it is raised at the end."""
+    stop = threading.Event()
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            sidecar.run(stop)
+        except BaseException as failure:  # noqa: BLE001 - handed to the test
+            failures.append(failure)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield sidecar
+    finally:
+        stop.set()
+        thread.join(20)
+        assert not thread.is_alive()
+    if failures:
+        raise failures[0]
+
+
+def rows_of(events: Sequence[Event]) -> Rows:
+    found: Rows = defaultdict(list)
+    for event in events:
+        names = [field.name for field in fields(event) if field.name not in HEADER]
+        found[type(event).__name__].append({name: getattr(event, name) for name in names})
+    return dict(found)
+
+
+def records(settings: SidecarSettings, event: str) -> list[dict[str, Any]]:
+    """All that the log has of a kind of event, repeats too."""
+    name = topic_of_event(event).full_name(settings.topic_prefix)
+    spans = kafka_access.spans(settings.kafka, [(name, partition) for partition in range(settings.partitions)])
+    found = []
+    for messages in kafka_access.read(settings.kafka, spans):
+        decoded = decode(event, [message.value() for message in messages])
+        assert decoded.poison == ()
+        found += decoded.records.to_pylist()
+    return found
+
+
+def told(settings: SidecarSettings, kinds: Sequence[str] = RECORDED) -> Rows:
+    """What readers take, who know repeats by producer and sequence."""
+    found: Rows = {}
+    for kind in kinds:
+        newest: dict[str, int] = {}
+        for row in records(settings, kind):
+            if row["sequence"] > newest.get(row["producer"], -1):
+                newest[row["producer"]] = row["sequence"]
+                found.setdefault(kind, []).append(without_header(row))
+    return found
+
+
+def without_header(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if name not in HEADER}
