@@ -173,15 +173,17 @@ class Tail:
     def _lines(self) -> list[TailLine]:
         assert self._file is not None
         assert self._mark is not None
-        self._file.seek(self._mark.end)
-        data = self._file.read(CHUNK_BYTES)
-        if b"\n" not in data and len(data) == CHUNK_BYTES:
-            data += self._file.read(LINE_BYTES)
-            if b"\n" not in data and len(data) > LINE_BYTES:
-                # Too long: it is passed over piece by piece, and told of with its end.
-                self._skips = True
-                self._mark = self._mark._replace(start=self._mark.end + len(data), end=self._mark.end + len(data))
-                return []
+        while True:
+            self._file.seek(self._mark.end)
+            data = self._file.read(CHUNK_BYTES)
+            if b"\n" not in data and len(data) == CHUNK_BYTES:
+                data += self._file.read(LINE_BYTES)
+            if b"\n" in data or len(data) <= LINE_BYTES:
+                break
+            # Too long: it is passed over piece by piece, and told of with its end.
+            self._skips = True
+            behind = self._mark.end + len(data)
+            self._mark = self._mark._replace(start=behind, end=behind)
         return [self._line(text, len(text) + 1) for text in data.split(b"\n")[:-1]]
 
     def _last(self) -> list[TailLine]:

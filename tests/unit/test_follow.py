@@ -1,0 +1,292 @@
+"""An engine's logs while they are written: whatever comes when, and however often the sidecar begins again."""
+
+import json
+import random
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from producers import session
+from producers.sidecar.follow import CHECKPOINT, Follower
+from producers.sidecar.source import Portion
+from sentio.errors import Fatal, SettingError
+from tests.data import book, entry, holding, leave, ms, signal, write_session
+from tests.ways import rows_of, without_header
+
+DAY = "2025-01-06"
+
+SIGNALS = [signal(n, symbol) for n in range(12) for symbol in ("AAA", "BBB")]
+TRADES = [entry(1), entry(2, "BBB", direction="SHORT"), leave(4, pnl=75.0), entry(6), leave(9, "BBB"), leave(11)]
+POSITIONS = [
+    book(1, 100_000),
+    book(2, 100_010, holding()),
+    book(3, 100_020, holding(), holding("BBB", direction="SHORT")),
+    book(4, 100_020, holding(), holding("BBB", direction="SHORT")),
+    book(5, 100_095, holding("BBB", direction="SHORT")),
+    book(7, 100_090, holding(), holding("BBB", direction="SHORT")),
+    book(8, 100_090, holding(), holding("BBB", direction="SHORT")),
+    book(10, 100_080, holding()),
+]
+FILES: dict[str, list[Any]] = {"signals": SIGNALS, "trades": TRADES, "positions": POSITIONS}
+
+
+class Log:
+    """What came of a follower by its portions, as readers take it."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, list[dict[str, Any]]] = {}
+        self.refused: list[str] = []
+        self._newest: dict[tuple[str, str], int] = {}
+        self._values: dict[tuple[str, str, int], dict[str, Any]] = {}
+
+    def add(self, portion: Portion) -> None:
+        for kind, batch in portion.batches:
+            for row in batch.to_pylist():
+                place = (kind, row["producer"])
+                # What comes again under a number is the same again.
+                assert self._values.setdefault((*place, row["sequence"]), row) == row
+                if row["sequence"] > self._newest.get(place, -1):
+                    self._newest[place] = row["sequence"]
+                    self.rows.setdefault(kind, []).append(without_header(row))
+        self.refused += [f"{each.place}: {each.reason}" for each in portion.refused]
+
+    def sorted(self) -> dict[str, list[list[str]]]:
+        return in_order(self.rows)
+
+
+def in_order(rows: dict[str, list[dict[str, Any]]]) -> dict[str, list[list[str]]]:
+    return {
+        kind: sorted(sorted(f"{name} {_plain(value)}" for name, value in row.items()) for row in found)
+        for kind, found in sorted(rows.items())
+    }
+
+
+def _plain(value: object) -> object:
+    return value.timestamp() if isinstance(value, datetime) else value
+
+
+OPEN: list[Follower] = []
+
+
+def follower(folder: Path, settle_s: float = 0.0) -> Follower:
+    OPEN.append(Follower(folder, engine="rotation", settle_s=settle_s))
+    return OPEN[-1]
+
+
+@pytest.fixture(autouse=True)
+def closed() -> Iterator[None]:
+    yield
+    while OPEN:
+        OPEN.pop().close()
+
+
+def take_all(source: Follower, log: Log, *, acknowledge: bool = True) -> None:
+    for _ in range(50):
+        if portion := source.take(1_000):
+            log.add(portion)
+            if acknowledge:
+                source.acknowledge()
+
+
+@pytest.fixture(autouse=True)
+def looks_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("producers.sidecar.tail.LOOK_S", 0.0)
+
+
+def expected(folder: Path) -> dict[str, list[list[str]]]:
+    return in_order(rows_of(list(session.events(folder, skip_bad=True))))
+
+
+def texts(lines: list[Any]) -> bytes:
+    return b"".join(line if isinstance(line, bytes) else json.dumps(line).encode() + b"\n" for line in lines)
+
+
+def test_a_day_that_is_there_gives_what_it_gives_when_it_is_played(tmp_path: Path) -> None:
+    day = write_session(tmp_path / DAY, signals=SIGNALS, trades=TRADES, positions=POSITIONS)
+    log = Log()
+    take_all(follower(tmp_path), log)
+    assert log.sorted() == expected(day)
+    assert log.refused == []
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_it_does_not_matter_when_what_is_written_and_when_the_sidecar_is_killed(tmp_path: Path, seed: int) -> None:
+    moments = random.Random(seed)
+    day = write_session(tmp_path / "played" / DAY, **FILES)
+    live = tmp_path / "live"
+    live.mkdir()
+    log, source = Log(), follower(live)
+    # Minute by minute as the engine does it, cut anywhere, even within a line.
+    for minute in range(12):
+        for kind, lines in FILES.items():
+            of_minute = [line for line in lines if _minute(kind, line) == minute]
+            data = texts(of_minute)
+            cut = moments.randrange(len(data) + 1)
+            for part in (data[:cut], data[cut:]):
+                with (live / f"{kind}.jsonl").open("ab") as file:
+                    file.write(part)
+                if moments.random() < 0.3:
+                    # Read, sent, not acknowledged: killed.
+                    if portion := source.take(1_000):
+                        log.add(portion)
+                    source.close()
+                    source = follower(live)
+        take_all(source, log)
+        if moments.random() < 0.3:
+            source.close()
+            source = follower(live)
+    take_all(source, log)
+    assert log.sorted() == expected(day)
+    assert log.refused == []
+
+
+def _minute(kind: str, line: dict[str, Any]) -> int:
+    return line["bar"] - 1 if kind == "positions" else (line["timestamp_ms"] - ms(0)) // 60_000
+
+
+@pytest.mark.parametrize("killed", [False, True])
+@pytest.mark.parametrize("how", ["moved", "copied"])
+def test_files_are_followed_through_rotation(tmp_path: Path, how: str, *, killed: bool) -> None:
+    day = write_session(tmp_path / "played" / DAY, **FILES)
+    live = tmp_path / "live"
+    live.mkdir()
+    log, source = Log(), follower(live)
+    for part in range(4):
+        take_all(source, log)
+        for kind, lines in FILES.items():
+            path = live / f"{kind}.jsonl"
+            of_part = [line for line in lines if _minute(kind, line) // 3 == part]
+            if how == "moved" and path.exists():
+                path.rename(live / f"{kind}.jsonl.{part}")
+            elif path.exists():
+                path.write_bytes(b"")  # a copy of it was made; what had not been read would be lost
+            with path.open("ab") as file:
+                file.write(texts(of_part))
+        if killed:
+            source.close()
+            source = follower(live)
+    take_all(source, log)
+    assert log.sorted() == expected(day)
+    assert log.refused == []
+
+
+def test_a_rotated_file_is_read_to_its_end_even_when_it_is_found_rotated(tmp_path: Path) -> None:
+    path = tmp_path / "signals.jsonl"
+    path.write_bytes(texts(SIGNALS[:4]))
+    log, source = Log(), follower(tmp_path)
+    take_all(source, log)
+    source.close()
+    with path.open("ab") as file:
+        file.write(texts(SIGNALS[4:6]) + json.dumps(SIGNALS[6]).encode())  # its last line has no end
+    path.rename(tmp_path / "signals.jsonl.1")
+    path.write_bytes(texts(SIGNALS[7:10]))
+    take_all(follower(tmp_path), log)
+    assert [row["generated_at"].minute for row in log.rows["SignalGenerated"]] == [30 + n // 2 for n in range(10)]
+
+
+def test_another_file_under_the_same_name_and_number_is_another_file(tmp_path: Path) -> None:
+    path = tmp_path / "signals.jsonl"
+    path.write_bytes(texts(SIGNALS[:4]))
+    log, source = Log(), follower(tmp_path)
+    take_all(source, log)
+    source.close()
+    status = path.stat()
+    path.write_bytes(texts(SIGNALS[4:12]))  # the same inode, and longer than before
+    assert path.stat().st_ino == status.st_ino
+    take_all(follower(tmp_path), log)
+    assert len(log.rows["SignalGenerated"]) == 12
+
+
+def test_each_day_begins_a_book_of_its_own_in_one_row_of_files(tmp_path: Path) -> None:
+    later = [{**line, "timestamp_ms": line["timestamp_ms"] + 86_400_000} for line in (*SIGNALS, *TRADES)]
+    next_signals, next_trades = later[: len(SIGNALS)], later[len(SIGNALS) :]
+    write_session(tmp_path / "one" / DAY, **FILES)
+    write_session(tmp_path / "two" / "2025-01-07", signals=next_signals, trades=next_trades, positions=POSITIONS)
+    live = write_session(
+        tmp_path / "live", signals=SIGNALS + next_signals, trades=TRADES + next_trades, positions=POSITIONS * 2
+    )
+    log = Log()
+    take_all(follower(live), log)
+    both = [*session.events(tmp_path / "one" / DAY), *session.events(tmp_path / "two" / "2025-01-07")]
+    assert log.sorted() == in_order(rows_of(both))
+
+
+BAD = {
+    "no JSON": b"{nonsense\n",
+    "nothing of an object": b"[1]\n",
+    "not finite": texts([signal(3)]).replace(b"0.75", b"NaN"),
+    "a price below zero": texts([entry(3, exec_price=-1)]),
+    "an unknown direction": texts([entry(3, direction="UP")]),
+    "a far future": texts([signal(3, timestamp_ms=4_000_000_000_000)]),
+    "no UTF-8": b'{"symbol": "\xff"}\n',
+    "too long": b'"' + b"x" * (3 << 20) + b'"\n',
+}
+
+
+@pytest.mark.parametrize("line", BAD.values(), ids=BAD.keys())
+def test_a_bad_line_is_refused_by_its_place_and_the_rest_goes_on(tmp_path: Path, line: bytes) -> None:
+    kind = "trades" if b"exec_price" in line else "signals"
+    day = write_session(tmp_path / "played" / DAY, **FILES)
+    live = tmp_path / "live"
+    live.mkdir()
+    for name, lines in FILES.items():
+        middle = len(lines) // 2
+        parts = [*lines[:middle], line, *lines[middle:]] if name == kind else lines
+        (live / f"{name}.jsonl").write_bytes(texts(parts))
+    log = Log()
+    take_all(follower(live), log)
+    assert log.sorted() == expected(day)
+    assert [each.partition(": ")[0] for each in log.refused] == [
+        f"{live / kind}.jsonl line {len(FILES[kind]) // 2 + 1}"
+    ]
+
+
+def test_a_row_whose_minute_no_signal_tells_is_refused_once_nothing_more_comes(tmp_path: Path) -> None:
+    write_session(tmp_path, signals=SIGNALS[:4], positions=[book(1, 100_000), book(7, 100_000), book(2, 100_001)])
+    log = Log()
+    take_all(follower(tmp_path), log)
+    assert [row["equity"] for row in log.rows["PerformanceMinute"]] == [100_000, 100_001]
+    assert log.refused == [f"{tmp_path}/positions.jsonl line 2: bar is 7, but the signals have 2 minutes"]
+
+
+def test_nothing_of_a_minute_is_given_before_its_files_are_quiet(tmp_path: Path) -> None:
+    write_session(tmp_path, signals=SIGNALS[:6])
+    log, source = Log(), follower(tmp_path, settle_s=3_600.0)
+    take_all(source, log)
+    assert log.rows == {}
+    source.close()
+    take_all(follower(tmp_path, settle_s=0.0), log)
+    assert len(log.rows["SignalGenerated"]) == 6
+
+
+def test_what_it_needs_is_named_where_it_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match="there is no such folder"):
+        follower(tmp_path / "none")
+    (tmp_path / CHECKPOINT).write_text("{")
+    with pytest.raises(Fatal, match=f"{CHECKPOINT} is damaged"):
+        follower(tmp_path)
+
+
+def test_a_file_that_cannot_be_read_is_said_and_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_session(tmp_path, signals=SIGNALS[:4])
+    real = Path.open
+    broken = [True]
+
+    def sometimes(path: Path, *args: Any, **more: Any) -> Any:
+        if broken and path.suffix == ".jsonl":
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path, *args, **more)
+
+    monkeypatch.setattr(Path, "open", sometimes)
+    log, source = Log(), follower(tmp_path)
+    take_all(source, log)
+    assert log.rows == {}
+    assert "Permission denied" in capsys.readouterr().err
+    broken.clear()
+    take_all(source, log)
+    assert len(log.rows["SignalGenerated"]) == 4
