@@ -144,7 +144,7 @@ def test_it_does_not_matter_when_what_is_written_and_when_the_sidecar_is_killed(
 
 
 def _minute(kind: str, line: dict[str, Any]) -> int:
-    return line["bar"] - 1 if kind == "positions" else (line["timestamp_ms"] - ms(0)) // 60_000
+    return int(line["bar"] - 1 if kind == "positions" else (line["timestamp_ms"] - ms(0)) // 60_000)
 
 
 @pytest.mark.parametrize("killed", [False, True])
