@@ -130,7 +130,7 @@ def _readings(field: Schema, limits: layout.Branch, *, is_key: bool) -> dict[str
 
     match kinds[-1]:
         case "string":
-            return as_(lambda said, value: _text(said, value, empty=not is_key))
+            return as_(lambda said, value: _text(said, value, is_key=is_key))
         case {"logicalType": "decimal", "scale": int(scale)}:
             unit = Decimal(1).scaleb(-scale)
             return as_(lambda said, value: _amount(said, value, unit, limits.whole))
@@ -149,8 +149,10 @@ def _readings(field: Schema, limits: layout.Branch, *, is_key: bool) -> dict[str
     raise TypeError(f"no reading for the Avro type {kinds[-1]} of {name}")
 
 
-def _text(name: str, value: object, *, empty: bool) -> str:
-    if not isinstance(value, str) or not value.isprintable() or not (value or empty):
+def _text(name: str, value: object, *, is_key: bool) -> str:
+    if not isinstance(value, str) or "\0" in value:
+        raise Unusable(f"{name} is {_shown(value)}, not a text")
+    if is_key and not (value and value.isprintable()):
         raise Unusable(f"{name} is {_shown(value)}, not a text of one line")
     try:
         size = len(value.encode())

@@ -23,6 +23,7 @@ from sentio.errors import SettingError
 
 _MISSING = object()
 _UNITS_US = {"s": 1_000_000, "ms": 1_000, "us": 1}
+_MOST_US = 10**18
 _KEYS = {"from", "value", "words", "unit"}
 
 
@@ -154,7 +155,7 @@ def _at(value: object, path: Sequence[str]) -> object:
 def _microseconds(name: str, value: object, unit_us: int) -> int:
     try:
         exact = value * unit_us  # type: ignore[operator] # what is no number is told
-        if isinstance(value, (bool, str)) or exact != int(exact):
+        if isinstance(value, (bool, str)) or abs(exact) > _MOST_US or exact != int(exact):
             raise Unusable(f"{name} is {value!r}, not a number of whole microseconds")
         return int(exact)
     except (TypeError, ValueError, ArithmeticError):

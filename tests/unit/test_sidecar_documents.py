@@ -93,6 +93,8 @@ FUTURE = (datetime.now(UTC) + timedelta(days=2)).isoformat()
         ({"side": ["BUY"]}, "side is ['BUY'], not one of BUY, SELL"),
         ({"symbol": ""}, "symbol is '', not a text of one line"),
         ({"symbol": "A\nB"}, "not a text of one line"),
+        ({"reason": "A\0B"}, "not a text"),
+        ({"reason": 7}, "reason is 7, not a text"),
         ({"reason": "x" * 257}, "reason has 257 bytes, more than 256"),
         ({"reason": "\ud800"}, "reason is"),
         ({"executed_at": "2025-10-10T13:30:00"}, "without an offset"),

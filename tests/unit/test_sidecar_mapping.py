@@ -1,0 +1,100 @@
+"""The TOML of a bridge: what it says is what comes, and what is wrong in it is named before anything begins."""
+
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from producers.sidecar.documents import Unusable, parse
+from producers.sidecar.mapping import load
+from sentio.errors import SettingError
+
+POSITIONS = """
+[[map]]
+topic = "engine.positions"
+event = "PositionUpdated"
+each = "book.positions"
+[map.fields]
+account = "^account"
+symbol = "symbol"
+quantity = "size.shares"
+average_entry = { from = "entry" }
+mark = "mark"
+unrealized_pnl = { value = "0" }
+realized_pnl = { from = "pnl" }
+updated_at = { from = "^ts", unit = "s" }
+"""
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "map.toml"
+    path.write_text(text)
+    return path
+
+
+def test_a_message_gives_an_event_for_each_entry_of_its_list(tmp_path: Path) -> None:
+    [found] = load(write(tmp_path, POSITIONS))
+    message = (
+        '{"account": "paper-1", "ts": 1760103000.25, "book": {"positions": [{"symbol": "TQQQ", "size": {"shares": 5},'
+        ' "entry": 10.1, "mark": "10.2", "pnl": -1}, {"symbol": "SQQQ", "size": {"shares": 0}, "entry": 0, "mark": 20,'
+        ' "pnl": 3}]}}'
+    )
+    events = [read.event for read in found.events(parse(message))]
+    assert [(event.symbol, event.quantity, event.account) for event in events] == [  # type: ignore[attr-defined]
+        ("TQQQ", 5, "paper-1"),
+        ("SQQQ", 0, "paper-1"),
+    ]
+    assert events[0].average_entry == Decimal("10.1")  # type: ignore[attr-defined]
+    assert events[0].updated_at.timestamp() == 1760103000.25  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        ('{"book": {"positions": {}}}', "book.positions is no list"),
+        ("[]", "book.positions is no list"),
+        ('{"book": {"positions": [{}]}}', "lacks account"),
+        ('{"ts": "now", "book": {"positions": [{}]}}', "ts is 'now', not a number of whole microseconds"),
+        ('{"ts": 0.0000001, "book": {"positions": [{}]}}', "not a number of whole microseconds"),
+        ('{"ts": true, "book": {"positions": [{}]}}', "not a number of whole microseconds"),
+        ('{"ts": 1e400000, "book": {"positions": [{}]}}', "ts is "),
+        ('{"ts": 1e11, "book": {"positions": [{}]}}', "updated_at_us is 100000000000000000, beyond its limits"),
+    ],
+)
+def test_a_message_that_does_not_fit_is_unusable(tmp_path: Path, message: str, reason: str) -> None:
+    [found] = load(write(tmp_path, POSITIONS))
+    with pytest.raises(Unusable, match=reason.replace("[", r"\[")):
+        found.events(parse(message))
+
+
+def test_words_stand_for_words(tmp_path: Path) -> None:
+    text = POSITIONS.replace('symbol = "symbol"', 'symbol = { from = "symbol", words = { 1 = "TQQQ" } }')
+    [found] = load(write(tmp_path, text))
+    with pytest.raises(Unusable, match="symbol is 2, not one of 1"):
+        found.events(parse('{"account": "a", "ts": 1, "book": {"positions": [{"symbol": 2}]}}'))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        ("[[map]]", "[[map", "is not TOML"),
+        ("[[map]]", "[[maps]]", r"it has \[\[map\]\] entries, and nothing else"),
+        ('topic = "engine.positions"', "", "a map has no topic"),
+        ('"PositionUpdated"', '"PositionsUpdated"', "event is 'PositionsUpdated', not one of TradeExecuted"),
+        ("each =", "every =", "a map has topic, event, each and fields, not every"),
+        ('mark = "mark"', 'marc = "mark"', "PositionUpdated has no marc"),
+        ('mark = "mark"', "", "PositionUpdated needs mark"),
+        ('mark = "mark"', "mark = 3", "mark is a path, or a table with from or value"),
+        ('mark = "mark"', 'mark = { from = "a", value = 1 }', "mark is a path, or a table with from or value"),
+        ('unit = "s"', 'unit = "h"', "the unit of updated_at is 'h', not one of s, ms, us"),
+    ],
+)
+def test_what_is_wrong_in_it_is_named(tmp_path: Path, old: str, new: str, reason: str) -> None:
+    assert old in POSITIONS
+    with pytest.raises(SettingError, match=reason):
+        load(write(tmp_path, POSITIONS.replace(old, new, 1)))
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match=r"none\.toml: No such file"):
+        load(tmp_path / "none.toml")
