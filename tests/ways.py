@@ -1,10 +1,14 @@
 """Ways in for engines, run as a sidecar runs them, and what came to the log by them."""
 
+import os
+import subprocess
+import sys
 import threading
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import fields
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from producers.sidecar.drain import Sidecar
@@ -15,9 +19,11 @@ from schemas.events import Event
 from schemas.topics import topic_of_event
 from sentio import kafka as kafka_access
 from sentio import topics as kafka_topics
-from sentio.config import SidecarSettings, load
+from sentio.config import PublisherSettings, SidecarSettings, load
 
 RECORDED = ("TradeExecuted", "SignalGenerated", "PositionUpdated", "PerformanceMinute")
+
+SENTIO = Path(sys.executable).parent / "sentio"
 
 Rows = dict[str, list[dict[str, Any]]]
 """Of each kind of event, in order, without what publishing gives."""
@@ -64,6 +70,22 @@ def running(sidecar: Running) -> Iterator[Running]:
         assert not thread.is_alive()
     if failures:
         raise failures[0]
+
+
+@contextmanager
+def sidecar_process(
+    settings: PublisherSettings, log: Path, *arguments: object, **more: str
+) -> Iterator["subprocess.Popen[bytes]"]:
+    """`sentio sidecar` with these arguments; ``more``: variables of its environment."""
+    environment = os.environ | {"SENTIO_KAFKA": settings.kafka, "SENTIO_TOPIC_PREFIX": settings.topic_prefix} | more
+    with log.open("ab") as said:
+        command = [str(SENTIO), "sidecar", *map(str, arguments)]
+        process = subprocess.Popen(command, env=environment, stdout=said, stderr=said)
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.wait()
 
 
 def rows_of(events: Sequence[Event]) -> Rows:

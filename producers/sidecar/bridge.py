@@ -7,7 +7,8 @@ name) puts it out: it ends with an error, and nothing of it comes to the log any
 import threading
 import time
 from base64 import urlsafe_b64decode
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
 from typing import Any
 from uuid import UUID, uuid5
 
@@ -29,8 +30,13 @@ from sentio.topics import DEAD_SUFFIX
 
 MOST = 2_000
 WAIT_S = 0.05
-CALL_S = 30.0
-"""How long a call of a transaction may take before it is made again."""
+CALL_S = 5.0
+"""How long a call of Kafka may take."""
+
+END_S = 15.0
+"""When the end of a transaction is waited for no longer. librdkafka was seen to wait for ever, whatever it was told,
+for the coordinator of a group on a broker that had been away; a new client finds it.
+"""
 
 LOOK_S = 30.0
 """How often it is looked for new partitions."""
@@ -153,10 +159,13 @@ class Bridge:
         for message in messages:
             stands[message.topic() or "", message.partition() or 0] = (message.offset() or 0) + 1
         moved = [TopicPartition(*place, offset) for place, offset in stands.items() if offset != self._next[place]]
-        self._again(
-            lambda: self._producer.send_offsets_to_transaction(moved, self._consumer.consumer_group_metadata(), CALL_S)
-        )
-        self._again(lambda: self._producer.commit_transaction(CALL_S))
+        metadata, producer = self._consumer.consumer_group_metadata(), self._producer
+
+        def commit() -> None:
+            producer.send_offsets_to_transaction(moved, metadata, CALL_S)
+            producer.commit_transaction(CALL_S)
+
+        _bounded(commit)
         self._next = stands
         tally = self.tallies[self.name]
         tally.events += count
@@ -210,19 +219,6 @@ class Bridge:
             else:
                 return
 
-    def _again(self, call: Any) -> None:
-        """Until it works, or the transaction cannot be saved."""
-        while True:
-            try:
-                call()
-            except KafkaException as failure:
-                if not failure.args[0].retriable():
-                    raise
-                self.turned_s = time.monotonic()
-                self._say("transaction", failure.args[0].str())
-            else:
-                return
-
     def _look_at(self, failure: Retryable | KafkaException) -> None:
         """What the failure means; what was under way is given up, and read again."""
         if isinstance(failure, KafkaException):
@@ -252,3 +248,22 @@ class Bridge:
     def _say(self, what: str, cause: str) -> None:
         if self._once.due(what):
             log.get().warning("the bridge waits, and tries again", bridge=self._group, cause=cause)
+
+
+def _bounded(call: Callable[[], None]) -> None:
+    """Let another thread do it, and leave both behind when it takes too long: who begins anew fences what they do."""
+    done: Future[None] = Future()
+
+    def work() -> None:
+        try:
+            call()
+        except BaseException as failure:  # noqa: BLE001 - raised below
+            done.set_exception(failure)
+        else:
+            done.set_result(None)
+
+    threading.Thread(target=work, name="sentio-transaction", daemon=True).start()
+    try:
+        done.result(END_S)
+    except TimeoutError:
+        raise Retryable(f"kafka has not ended a transaction within {END_S:.0f} s") from None

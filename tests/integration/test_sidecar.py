@@ -1,14 +1,9 @@
 """`sentio sidecar` between an engine in C and a real broker: all that the engine was told is there is on the log, in order."""
 
-import os
 import random
 import signal
-import subprocess
-import sys
 import threading
 from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -27,8 +22,7 @@ from sentio.testing.servers import Kafka
 from tests import engines
 from tests.engines import OK, SOURCES, Engine
 from tests.pipeline import until
-
-SENTIO = Path(sys.executable).parent / "sentio"
+from tests.ways import sidecar_process
 
 
 @pytest.fixture(scope="module")
@@ -40,18 +34,6 @@ def settings_for(bootstrap: str, prefix: str) -> PublisherSettings:
     settings = load(PublisherSettings, kafka=bootstrap, topic_prefix=prefix, partitions=3)
     kafka_topics.apply(settings, [change for change in kafka_topics.plan(settings) if change.lines])
     return settings
-
-
-@contextmanager
-def sidecar(settings: PublisherSettings, log: Path, *rings: Path) -> Iterator["subprocess.Popen[bytes]"]:
-    environment = os.environ | {"SENTIO_KAFKA": settings.kafka, "SENTIO_TOPIC_PREFIX": settings.topic_prefix}
-    with log.open("ab") as said:
-        process = subprocess.Popen([SENTIO, "sidecar", *rings], env=environment, stdout=said, stderr=said)
-        try:
-            yield process
-        finally:
-            process.kill()
-            process.wait()
 
 
 def on_log(settings: PublisherSettings, event: str) -> list[dict[str, list[tuple[int, bytes]]]]:
@@ -98,7 +80,7 @@ def test_each_kind_of_event_comes_to_its_topic_as_it_was_in_the_ring(
 ) -> None:
     settings = settings_for(kafka.bootstrap, kafka.prefix)
     path = tmp_path / "ring"
-    with sidecar(settings, tmp_path / "log", path) as process, engines.engine(driver, path) as engine:
+    with sidecar_process(settings, tmp_path / "log", path) as process, engines.engine(driver, path) as engine:
         assert [engine.trade(), engine.signal(), engine.position(), engine.performance()] == [OK] * 4
         until(lambda: unread(path) == 0)
         process.send_signal(signal.SIGTERM)
@@ -119,13 +101,13 @@ def test_a_sidecar_that_is_killed_again_and_again_loses_and_repeats_nothing(
         for _ in range(4):
             publish(engine, published, 3_000)
             published += 3_000
-            with sidecar(settings, tmp_path / "log", path) as process:
+            with sidecar_process(settings, tmp_path / "log", path) as process:
                 until(lambda: unread(path) == 0)
                 publish(engine, published, moments.randrange(500))
                 published = engine.stats().published
                 process.kill()
                 process.wait()
-        with sidecar(settings, tmp_path / "log", path):
+        with sidecar_process(settings, tmp_path / "log", path):
             until(lambda: unread(path) == 0)
     with Ring(path) as ring:
         assert told(settings, "SignalGenerated") == {ring.producer: list(range(published))}
@@ -142,7 +124,7 @@ def test_what_was_sent_when_the_mark_had_not_moved_is_sent_again_the_same(
     with monkeypatch.context() as patched:
         patched.setattr(Ring, "acknowledge", lambda *_: stop.set())  # killed at this very moment
         Sidecar(settings, [RingSource(path)]).run(stop)
-    with sidecar(settings, tmp_path / "log", path):
+    with sidecar_process(settings, tmp_path / "log", path):
         until(lambda: unread(path) == 0)
     with Ring(path) as ring:
         assert told(settings, "SignalGenerated") == {ring.producer: list(range(500))}
@@ -154,7 +136,7 @@ def test_what_was_sent_when_the_mark_had_not_moved_is_sent_again_the_same(
 def test_an_outage_of_kafka_is_waited_out_in_the_ring(own_kafka: KafkaServer, driver: Path, tmp_path: Path) -> None:
     settings = settings_for(own_kafka.start(), "outage")
     path = tmp_path / "ring"
-    with sidecar(settings, tmp_path / "log", path), engines.engine(driver, path, capacity=1 << 14) as engine:
+    with sidecar_process(settings, tmp_path / "log", path), engines.engine(driver, path, capacity=1 << 14) as engine:
         publish(engine, 0, 1_000)
         until(lambda: unread(path) == 0)
         own_kafka.kill()
@@ -176,7 +158,7 @@ def test_a_ring_that_was_set_aside_is_read_to_its_end_and_removed(kafka: Kafka, 
         former = ring.producer
     with engines.engine(driver, path, capacity=128) as engine:
         publish(engine, 0, 10)
-        with sidecar(settings, tmp_path / "log", path):
+        with sidecar_process(settings, tmp_path / "log", path):
             until(lambda: not list(tmp_path.glob("ring.*-*")))
             until(lambda: unread(path) == 0)
             engine.kill()
@@ -193,7 +175,7 @@ def test_a_ring_that_cannot_be_read_does_not_stop_the_others(kafka: Kafka, drive
     settings = settings_for(kafka.bootstrap, kafka.prefix)
     broken, path = tmp_path / "broken", tmp_path / "ring"
     broken.write_bytes(b"no ring")
-    with sidecar(settings, tmp_path / "log", broken, path), engines.engine(driver, path) as engine:
+    with sidecar_process(settings, tmp_path / "log", broken, path), engines.engine(driver, path) as engine:
         publish(engine, 0, 3)
         until(lambda: unread(path) == 0)
     assert f"ring {broken}: the file is no ring" in (tmp_path / "log").read_text()
