@@ -77,7 +77,7 @@ class Fleet:
             return False
 
     def result(self, name: str, holds: str) -> dict[str, Any] | None:
-        """The JSON document, known by a name it holds, that a process which has done its work leaves as its last line."""
+        """The JSON document with a name in it that a process which has done its work leaves as its last line."""
         member = self.members[name]
         if member.process is None or member.process.running:
             return None

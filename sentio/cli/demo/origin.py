@@ -1,4 +1,4 @@
-"""Where the demo's events come from, and what they must amount to: here a recorded or simulated day through the player."""
+"""Where the demo's events come from, and what they must amount to; here is the player's recorded or simulated day."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,11 @@ class Origin(Protocol):
 
     @property
     def name(self) -> str:
-        """Of what is played, E.g. simulated-42."""
+        """Of what is played, e.g. simulated-42."""
+
+    @property
+    def root(self) -> Path:
+        """Folder for all that the demo of it keeps."""
 
     @property
     def says(self) -> str:
@@ -28,16 +32,16 @@ class Origin(Protocol):
     def results(self) -> Path | None:
         """A file with statistics that an engine wrote at the end of that day, where there is one."""
 
-    def goes_on(self, root: Path) -> bool:
-        """Whether what a run that was cut off has left under ``root`` can be gone on with."""
+    def goes_on(self) -> bool:
+        """Whether what a run that was cut off has left can be gone on with."""
 
-    def start(self, fleet: Fleet, root: Path) -> None:
+    def start(self, fleet: Fleet) -> None:
         """Begin, or go on."""
 
     def is_played(self, fleet: Fleet) -> bool:
         """Whether all of the day is on the log."""
 
-    def figures(self, root: Path) -> Figures:
+    def figures(self) -> Figures:
         """What the day amounts to, once it is played."""
 
 
@@ -46,6 +50,7 @@ class Played:
     """The player's: a recorded day, or without a session the simulator's."""
 
     source: Source
+    folder: Path
     session: Path | None
     seed: int
     speed: str
@@ -59,13 +64,17 @@ class Played:
         return self.source.name
 
     @property
+    def root(self) -> Path:
+        return self.folder / self.name
+
+    @property
     def results(self) -> Path | None:
         return self.session if self.session and self.session.is_file() else None
 
-    def goes_on(self, root: Path) -> bool:
+    def goes_on(self) -> bool:
         return True
 
-    def start(self, fleet: Fleet, root: Path) -> None:
+    def start(self, fleet: Fleet) -> None:
         if self.session is None:
             arguments = ("simulate", "--seed", str(self.seed))
         else:
@@ -76,9 +85,9 @@ class Played:
     def is_played(self, fleet: Fleet) -> bool:
         return fleet.result("play", "acknowledged") is not None
 
-    def figures(self, root: Path) -> Figures:
+    def figures(self) -> Figures:
         if self.session is not None:
             return figures(self.session)
-        path = root / "source.jsonl"
+        path = self.root / "source.jsonl"
         dump(self.source.events(), path)
         return figures(path)

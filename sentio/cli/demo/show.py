@@ -57,18 +57,17 @@ def run(options: Options) -> int:
     signal.signal(signal.SIGTERM, _interrupt)
     say = reporter(quiet=options.as_json)
     origin = _origin(options, say)
-    root = (options.root / origin.name).absolute()
-    with _alone(root), _servers(root, origin, say) as (stack, addresses):
+    with _alone(origin.root), _servers(origin, say) as (stack, addresses):
         settings = _prepare(addresses)
-        fleet = Fleet(root, _environment(settings, addresses), stack)
+        fleet = Fleet(origin.root, _environment(settings, addresses), stack)
         fleet.stop_leftovers()
         try:
-            return _play(options, origin, root, fleet, settings, addresses)
+            return _play(options, origin, fleet, settings, addresses)
         finally:
             fleet.stop()
 
 
-def _play(options: Options, origin: Origin, root: Path, fleet: Fleet, settings: Settings, addresses: Addresses) -> int:
+def _play(options: Options, origin: Origin, fleet: Fleet, settings: Settings, addresses: Addresses) -> int:
     say = reporter(quiet=options.as_json)
     say("starting store, aggregates, stream and rest")
     for name in ("store", "aggregates"):
@@ -85,20 +84,20 @@ def _play(options: Options, origin: Origin, root: Path, fleet: Fleet, settings: 
     viewer = Viewer(
         lambda: f"ws://127.0.0.1:{fleet.members['stream'].port}",
         channels,
-        root / "client.jsonl",
+        origin.root / "client.jsonl",
         ids_tell_when=origin.ids_tell_when,
     )
     try:
         _await(fleet, viewer.subscribed.is_set, "the client is subscribed", READY_S)
         say(f"playing {origin.name}")
-        origin.start(fleet, root)
+        origin.start(fleet)
         with Progress(settings, addresses.database, viewer, quiet=options.as_json) as progress:
             _await(fleet, lambda: progress.turn() and origin.is_played(fleet), "the day is played", None)
             _settle(fleet, lambda: progress.turn() and progress.settled())
-        report = _reconcile(origin, root, settings, addresses, viewer)
+        report = _reconcile(origin, settings, addresses, viewer)
     finally:
         viewer.close()
-    (root / FINISHED).touch()
+    (origin.root / FINISHED).touch()
     if options.as_json:
         print(json.dumps(as_document(report, viewer)))
     else:
@@ -109,18 +108,19 @@ def _play(options: Options, origin: Origin, root: Path, fleet: Fleet, settings: 
 
 
 def _origin(options: Options, say: Callable[[str], None]) -> Origin:
+    folder = options.root.absolute()
     if options.engine == "cpp":
         if options.session is not None:
             raise SettingError("--engine cpp trades bars of its own (--seed); --session is for the player")
         say("building examples/engine-cpp")
-        return engine.CppEngine(engine.build((options.root / "engine-cpp").absolute()), options.seed, options.speed)
+        return engine.CppEngine(engine.build(folder / "engine-cpp"), folder, options.seed, options.speed)
     source = open_source(options.session, seed=options.seed, skip_bad=options.skip_bad, on_bad=None)
-    return Played(source, options.session, options.seed, options.speed, options.skip_bad)
+    return Played(source, folder, options.session, options.seed, options.speed, options.skip_bad)
 
 
-def _reconcile(origin: Origin, root: Path, settings: Settings, addresses: Addresses, viewer: Viewer) -> Report:
+def _reconcile(origin: Origin, settings: Settings, addresses: Addresses, viewer: Viewer) -> Report:
     report = reconcile(
-        origin.figures(root),
+        origin.figures(),
         says=origin.says,
         results=origin.results,
         bootstrap=addresses.kafka,
@@ -133,9 +133,10 @@ def _reconcile(origin: Origin, root: Path, settings: Settings, addresses: Addres
 
 
 @contextmanager
-def _servers(root: Path, origin: Origin, say: Callable[[str], None]) -> Iterator[tuple[Stack, Addresses]]:
+def _servers(origin: Origin, say: Callable[[str], None]) -> Iterator[tuple[Stack, Addresses]]:
+    root = origin.root
     stack = Stack(root / "stack")
-    if (root / FINISHED).exists() or not origin.goes_on(root):
+    if (root / FINISHED).exists() or not origin.goes_on():
         stack.remove()
         for name in (FINISHED, "client.jsonl", "source.jsonl", "ring", "ring.reader"):
             (root / name).unlink(missing_ok=True)

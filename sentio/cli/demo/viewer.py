@@ -84,8 +84,7 @@ class Viewer:
             frame = json.loads(text)
             match frame["type"]:
                 case "update":
-                    if self._ids_tell_when:
-                        self.latencies_ms.append(now_ms - _published_ms(frame["data"]["event_id"]))
+                    self._time(frame["data"]["event_id"], now_ms)
                     self._note(frame)
                 case "snapshot":
                     if frame["data"]:
@@ -98,6 +97,10 @@ class Viewer:
                     return
             if self._cursors.keys() == self.received.keys():
                 self.subscribed.set()
+
+    def _time(self, event_id: str, now_ms: float) -> None:
+        if self._ids_tell_when:
+            self.latencies_ms.append(now_ms - _published_ms(event_id))
 
     def _note(self, frame: dict[str, Any]) -> None:
         self._file.write(json.dumps(frame) + "\n")

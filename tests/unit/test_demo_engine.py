@@ -1,0 +1,66 @@
+"""`sentio demo --engine cpp` says what is missing before it starts anything, and begins anew where it cannot go on."""
+
+import re
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from sentio.cli.demo import engine
+from sentio.cli.demo.engine import CppEngine, build
+from sentio.cli.main import app
+from sentio.errors import Fatal, SettingError
+from tests import engines
+from tests.engines import OK, SOURCES
+
+
+@pytest.mark.parametrize(
+    ("there", "missing"),
+    [
+        ((), "missing cmake, a C++17 compiler, make "),
+        (("cmake", "ninja"), "missing a C++17 compiler "),
+        (("g++", "make"), "missing cmake "),
+    ],
+)
+def test_missing_tools_are_named_with_the_packages_that_have_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: tuple[str, ...], missing: str
+) -> None:
+    for name in there:
+        (tmp_path / name).touch(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CXX", raising=False)
+    with pytest.raises(SettingError, match=re.escape(missing)) as failure:
+        build(tmp_path / "build")
+    assert "(Debian: apt-get install cmake g++ make)" in str(failure.value)
+
+
+def test_what_does_not_build_is_said_with_the_words_of_the_tool(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engines.needs("cmake")
+    monkeypatch.setattr(engine, "SOURCES", tmp_path)
+    with pytest.raises(Fatal, match=r"does not build: cmake -S .*(?s:.)*CMakeLists.txt"):
+        build(tmp_path / "build")
+
+
+def test_a_recorded_session_is_not_for_the_engine(tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["demo", "--engine", "cpp", "--session", str(tmp_path), "--root", str(tmp_path)])
+    assert isinstance(done.exception, SettingError)
+    assert "--session is for the player" in str(done.exception)
+
+
+def test_a_ring_of_another_start_of_the_machine_is_not_gone_on_with(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    driver = engines.built(tmp_path_factory.getbasetemp() / "programs", SOURCES / "driver.c")
+    origin = CppEngine(driver, tmp_path, seed=7, speed="max")
+    assert origin.goes_on()
+    origin.root.mkdir()
+    with engines.engine(driver, origin.ring) as running:
+        assert running.signal() == OK
+    assert origin.goes_on()
+    content = origin.ring.read_bytes()
+    boot = engine.BOOT.read_text().strip().encode()
+    assert content.count(boot) == 1
+    origin.ring.write_bytes(content.replace(boot, boot[::-1]))
+    assert not origin.goes_on()
