@@ -17,9 +17,8 @@ from sentio import config
 from sentio.cli.main import app
 
 ROOT = Path(__file__).parents[2]
-DOCUMENTS = sorted(
-    [ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "clients").glob("*/README.md")]
-)
+READMES = [path for folder in ("clients", "examples") for path in (ROOT / folder).glob("*/README.md")]
+DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md"), *READMES])
 KINDS = (
     config.Settings,
     config.DatabaseSettings,
