@@ -43,17 +43,25 @@ def test_what_does_not_build_is_said_with_the_words_of_the_tool(
         build(tmp_path / "build")
 
 
-def test_a_recorded_session_is_not_for_the_engine(tmp_path: Path) -> None:
-    done = CliRunner().invoke(app, ["demo", "--engine", "cpp", "--session", str(tmp_path), "--root", str(tmp_path)])
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (("--session", "."), "--session is for the player"),
+        (("--seed", "-1"), "--seed -1: the engine takes whole numbers from 0"),
+        (("--speed", "0"), "--speed 0: a number above zero, or max"),
+    ],
+)
+def test_what_is_not_for_the_engine_is_named(tmp_path: Path, given: tuple[str, ...], said: str) -> None:
+    done = CliRunner().invoke(app, ["demo", "--engine", "cpp", *given, "--root", str(tmp_path)])
     assert isinstance(done.exception, SettingError)
-    assert "--session is for the player" in str(done.exception)
+    assert said in str(done.exception)
 
 
 def test_a_ring_of_another_start_of_the_machine_is_not_gone_on_with(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     driver = engines.built(tmp_path_factory.getbasetemp() / "programs", SOURCES / "driver.c")
-    origin = CppEngine(driver, tmp_path, seed=7, speed="max")
+    origin = CppEngine(driver, tmp_path, seed=7, speed=None)
     assert origin.goes_on()
     origin.root.mkdir()
     with engines.engine(driver, origin.ring) as running:

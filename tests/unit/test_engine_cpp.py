@@ -1,5 +1,6 @@
 """examples/engine-cpp: what it publishes is a right stream and adds up to its own totals; all of it under the sanitizers."""
 
+import re
 import subprocess
 import threading
 from decimal import Decimal
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 from producers.sidecar.ring import Ring
-from tests import rotation
+from tests import engines, rotation
 from tests.pipeline import until
 from tests.rotation import CAPITAL, run
 
@@ -147,15 +148,17 @@ def write_bars(folder: Path, symbol: str, *lines: str) -> Path:
 
 def test_a_bad_line_is_named_counted_and_left_out(program: Path, tmp_path: Path) -> None:
     bad = {
-        "close is 'nan'": bar(1, price=10).replace(",10,100", ",nan,100"),
-        "open is '-10'": bar(1, price=-10),
-        "open is '1e3'": bar(1, price="1e3"),
-        "open is '0'": bar(1, price=0),
-        "open is '99999999999'": bar(1, price=99_999_999_999),
-        "low is ''": bar(1, low=""),
+        "close is 'nan', no price": bar(1, price=10).replace(",10,100", ",nan,100"),
+        "open is '-10', no price from 0.01 to 1000000 USD": bar(1, price=-10),
+        "open is '1e3', no price from 0.01 to 1000000 USD": bar(1, price="1e3"),
+        "open is '0', no price from 0.01 to 1000000 USD": bar(1, price=0),
+        "open is '99999999999', no price from 0.01 to 1000000 USD": bar(1, price=99_999_999_999),
+        "open is '1000000.01', no price": bar(1, price="1000000.01"),
+        "open is '0.009999999949999', no price": bar(1, price="0.009999999949999"),
+        "low is '', no price": bar(1, low=""),
         "open and close are not between low and high": bar(1, low=11),
-        "volume is '-1'": bar(1, volume=-1),
-        "volume is 'many'": bar(1, volume="many"),
+        "volume is '-1', no number of shares": bar(1, volume=-1),
+        "volume is 'many', no number of shares": bar(1, volume="many"),
         "ts_nyt_epoch is '1736173801', no minute": bar(1, at_s=OPENING_S + 1),
         "ts_nyt_epoch is '99999999960', no minute": bar(1, at_s=99_999_999_960),
         "ts_nyt_epoch is 'soon'": bar(1, at_s="soon"),
@@ -212,6 +215,14 @@ def test_a_folder_that_cannot_be_used_is_one_line_and_exit_1(
 def test_a_wrong_option_is_named_and_exit_2(program: Path, arguments: tuple[str, ...], reason: str) -> None:
     _, errors = run(program, *arguments, status=2)
     assert errors.startswith(f"rotation: {reason}")
+    assert len(errors.splitlines()) == 1
+
+
+def test_readme_names_no_option_that_help_lacks(program: Path) -> None:
+    listed = set(re.findall(r"--[a-z]+", engines.ran(program, "--help")))
+    named = set(re.findall(r"(?<=[ `])--[a-z]+", (rotation.SOURCES / "README.md").read_text()))
+    assert {"--simulate", "--patience"} <= listed & named
+    assert named <= listed | {"--help", "--build"}, "the last one is cmake's"
 
 
 def test_minutes_take_their_time_at_a_speed_and_days_are_those_of_new_york(program: Path, tmp_path: Path) -> None:

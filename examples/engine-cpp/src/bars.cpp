@@ -17,6 +17,8 @@ constexpr std::string_view COLUMNS = "ts_utc,ts_nyt_epoch,open,high,low,close,vo
 enum Column { ts_utc, ts_nyt_epoch, open, high, low, close, volume, COUNT };
 
 constexpr std::int64_t LAST_S = 7'258'118'400;  // 2200, beyond which the platform believes no time
+// What a share may cost. Between these no position of the account comes near to what 64 bits hold.
+constexpr std::int64_t LEAST_PRICE_E10 = E10 / 100, MOST_PRICE_E10 = 1'000'000 * E10;
 
 using Fields = std::array<std::string_view, COUNT>;
 
@@ -38,26 +40,32 @@ Fields fields_of(std::string_view line) {
     return fields;
 }
 
-std::int64_t number(const Fields &fields, Column column, const char *name, int digits, std::int64_t least) {
-    const auto value = decimal(fields[column], digits);
-    if (!value || *value < least)
-        throw BadLine(std::string(name) + " is '" + std::string(fields[column]) + "'");
-    return *value;
+[[noreturn]] void refuse(const char *name, std::string_view said, const char *allowed) {
+    throw BadLine(std::string(name) + " is '" + std::string(said) + "', no " + allowed);
 }
 
-std::int64_t minute_us(const Fields &fields) {
-    const std::int64_t at_s = number(fields, ts_nyt_epoch, "ts_nyt_epoch", 0, 1);
-    if (at_s >= LAST_S || at_s % 60 != 0)
-        throw BadLine("ts_nyt_epoch is '" + std::string(fields[ts_nyt_epoch]) + "', no minute from 1970 to 2199");
-    return at_s * 1'000'000;
+std::int64_t minute_us(std::string_view said) {
+    const auto at_s = decimal(said, 0);
+    if (!at_s || *at_s <= 0 || *at_s >= LAST_S || *at_s % 60 != 0)
+        refuse("ts_nyt_epoch", said, "minute from 1970 to 2199");
+    return *at_s * 1'000'000;
 }
 
+std::int64_t price_e10(const char *name, std::string_view said) {
+    const auto price = decimal(said, 10);
+    if (!price || *price < LEAST_PRICE_E10 || *price > MOST_PRICE_E10)
+        refuse(name, said, "price from 0.01 to 1000000 USD");
+    return *price;
+}
+
+// Of a line that makes sense as a whole; the others are checked, and not traded on.
 std::int64_t close_e10(const Fields &fields) {
-    const std::int64_t first = number(fields, open, "open", 10, 1), highest = number(fields, high, "high", 10, 1),
-                       lowest = number(fields, low, "low", 10, 1), last = number(fields, close, "close", 10, 1);
-    number(fields, volume, "volume", 8, 0);
+    const std::int64_t first = price_e10("open", fields[open]), highest = price_e10("high", fields[high]),
+                       lowest = price_e10("low", fields[low]), last = price_e10("close", fields[close]);
     if (lowest > std::min(first, last) || highest < std::max(first, last))
         throw BadLine("open and close are not between low and high");
+    if (const auto shares = decimal(fields[volume], 8); !shares || *shares < 0)
+        refuse("volume", fields[volume], "number of shares");
     return last;
 }
 
@@ -77,7 +85,7 @@ void read_file(const std::filesystem::path &path, Span span, Market &market) {
             continue;
         try {
             const Fields fields = fields_of(trimmed());
-            const std::int64_t at_us = minute_us(fields);
+            const std::int64_t at_us = minute_us(fields[ts_nyt_epoch]);
             const Bar bar{symbol, close_e10(fields)};
             if (at_us <= before_us)
                 throw BadLine("its time is not after that of the line before");

@@ -19,11 +19,11 @@
 namespace engine {
 namespace {
 
-constexpr std::size_t WINDOW_BARS = 15;         // that a signal looks back
-constexpr std::size_t PLACES = 3;               // symbols held at most
-constexpr std::size_t KEPT = 2 * PLACES;        // a symbol is kept while it ranks among these
-constexpr std::int64_t PART_PPM = 300'000;      // of the equity, for each place
-constexpr std::int64_t LEAST_MINUTES = 5;       // a position is held before it is given up for a better one
+constexpr std::size_t WINDOW_BARS = 15;     // that a signal looks back
+constexpr std::size_t PLACES = 3;           // symbols held at most
+constexpr std::size_t KEPT = 2 * PLACES;    // a symbol is kept while it ranks among these
+constexpr std::int64_t PART_PPM = 300'000;  // of the equity, for each place
+constexpr std::int64_t LEAST_MINUTES = 5;   // a position is held before it is given up for a better one
 
 struct Ranked {
     std::size_t symbol;
@@ -120,6 +120,10 @@ DayTotals trade(const Market &market, const Day &day, const std::string &account
 }
 
 int run(const Options &options) {
+    if (options.help) {
+        std::printf("%s", USAGE);
+        return 0;
+    }
     const DayNumber first = options.span.first == Span{}.first ? *day_number("2025-10-08") : options.span.first;
     const Market market = options.bars.empty() ? simulate(options.seed, first, options.days)
                                                : read_bars(options.bars, options.span);
@@ -141,7 +145,7 @@ int main(int count, char **words) {
     try {
         return engine::run(engine::parse(count, words));
     } catch (const std::invalid_argument &wrong) {
-        std::fprintf(stderr, "rotation: %s\n\n%s", wrong.what(), engine::USAGE);
+        std::fprintf(stderr, "rotation: %s (see --help)\n", wrong.what());
         return 2;
     } catch (const std::exception &failure) {
         std::fprintf(stderr, "rotation: %s\n", failure.what());

@@ -71,6 +71,10 @@ Options parse(int count, char **words) {
     bool simulated = false;
     for (int at = 1; at < count; at++) {
         const std::string option = words[at];
+        if (option == "--help") {
+            options.help = true;
+            return options;
+        }
         if (option == "--resume") {
             options.ring.resume = true;
             continue;

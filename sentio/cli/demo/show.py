@@ -27,6 +27,7 @@ from sentio.cli.demo.progress import Progress, reporter
 from sentio.cli.demo.reconcile import Report, reconcile
 from sentio.cli.demo.summary import as_document, as_table
 from sentio.cli.demo.viewer import Viewer
+from sentio.cli.publish import parse_speed
 from sentio.config import Settings, load
 from sentio.errors import Fatal, SettingError
 from sentio.stack.stack import Addresses, Stack
@@ -112,8 +113,10 @@ def _origin(options: Options, say: Callable[[str], None]) -> Origin:
     if options.engine == "cpp":
         if options.session is not None:
             raise SettingError("--engine cpp trades bars of its own (--seed); --session is for the player")
+        if options.seed < 0:
+            raise SettingError(f"--seed {options.seed}: the engine takes whole numbers from 0")
         say("building examples/engine-cpp")
-        return engine.CppEngine(engine.build(folder / "engine-cpp"), folder, options.seed, options.speed)
+        return engine.CppEngine(engine.build(folder / "engine-cpp"), folder, options.seed, parse_speed(options.speed))
     source = open_source(options.session, seed=options.seed, skip_bad=options.skip_bad, on_bad=None)
     return Played(source, folder, options.session, options.seed, options.speed, options.skip_bad)
 
