@@ -41,7 +41,7 @@ Fields fields_of(std::string_view line) {
 }
 
 [[noreturn]] void refuse(const char *name, std::string_view said, const char *allowed) {
-    throw BadLine(std::string(name) + " is '" + std::string(said) + "', no " + allowed);
+    throw BadLine(std::string(name) + " is '" + std::string(said.substr(0, 40)) + "', no " + allowed);
 }
 
 std::int64_t minute_us(std::string_view said) {
