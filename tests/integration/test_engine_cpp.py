@@ -54,15 +54,15 @@ LEFT_OPEN = """
 
 
 @pytest.fixture(scope="module")
-def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return rotation.built(tmp_path_factory.getbasetemp() / "programs")
+def program() -> Path:
+    return rotation.built()
 
 
 @pytest.fixture(scope="module")
 def recorded_bars(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if not RECORDED.is_dir():
         pytest.skip(ABSENT)
-    return rotation.unpacked(RECORDED, tmp_path_factory.mktemp("recorded") / "bars")
+    return rotation.unpacked(RECORDED, tmp_path_factory.mktemp("recorded") / "bars", "2025-10-05", "2025-10-14")
 
 
 @contextmanager

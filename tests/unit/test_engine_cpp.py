@@ -20,8 +20,8 @@ OPENING_S = 1_736_173_800
 
 
 @pytest.fixture(scope="module")
-def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return rotation.built(tmp_path_factory.getbasetemp() / "programs")
+def program() -> Path:
+    return rotation.built()
 
 
 @pytest.fixture(scope="module")
