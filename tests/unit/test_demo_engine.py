@@ -1,15 +1,21 @@
 """`sentio demo --engine cpp` says what is missing before it starts anything, and begins anew where it cannot go on."""
 
 import re
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
+from producers.sidecar.ring import Ring
 from sentio.cli.demo import engine
 from sentio.cli.demo.engine import CppEngine, build
+from sentio.cli.demo.fleet import Fleet
+from sentio.cli.demo.reconcile import Report
+from sentio.cli.demo.summary import compared
 from sentio.cli.main import app
 from sentio.errors import Fatal, SettingError
+from sentio.stack.stack import Stack
 from tests import engines
 from tests.engines import OK, SOURCES
 
@@ -72,3 +78,31 @@ def test_a_ring_of_another_start_of_the_machine_is_not_gone_on_with(
     assert content.count(boot) == 1
     origin.ring.write_bytes(content.replace(boot, boot[::-1]))
     assert not origin.goes_on()
+
+
+def test_a_day_is_played_when_its_ring_is_read_to_the_end(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    driver = engines.built(tmp_path_factory.getbasetemp() / "programs", SOURCES / "driver.c")
+    origin = CppEngine(driver, tmp_path, seed=7, speed=None, totals={"days": []})
+    origin.root.mkdir()
+    fleet = Fleet(origin.root, {}, Stack(origin.root / "stack"))
+    with engines.engine(driver, origin.ring) as running:
+        assert [running.signal(number) for number in range(3)] == [OK] * 3
+    assert not origin.is_played(fleet)
+    with Ring(origin.ring) as ring:
+        ring.read()
+        ring.acknowledge(2)
+        assert not origin.is_played(fleet)
+        ring.acknowledge(3)
+        assert origin.is_played(fleet)
+
+
+def test_what_the_store_says_less_is_below_zero_and_what_it_does_not_say_is_no_difference() -> None:
+    report = Report("engine", {"fills": 3, "fees": Decimal("1.50"), "equity_close": Decimal(7)})
+    report.day = {"fills": 2, "fees": Decimal("1.500000"), "equity_close": None}
+    assert compared(report) == {
+        "fills": (3, 2, -1),
+        "fees": (Decimal("1.5"), Decimal("1.5"), 0),
+        "equity_close": (7, None, None),
+    }

@@ -38,7 +38,7 @@ def as_document(report: Report, viewer: Viewer) -> dict[str, Any]:
         },
         "statistics": {
             name: {report.says: _exact(said), "store": _exact(stored), "difference": _exact(difference)}
-            for name, (said, stored, difference) in _compared(report).items()
+            for name, (said, stored, difference) in compared(report).items()
         },
         "latency_ms": {name: _ms(percentile(viewer.latencies_ms, at)) for name, at in (("p50", 0.5), ("p99", 0.99))},
         "consistent": not report.problems,
@@ -59,7 +59,7 @@ def as_table(report: Report, viewer: Viewer, source: str) -> None:
     figures = Table("the day's", f"{report.says} says", "store says", "difference", title="statistics of the account")
     for column in figures.columns[1:]:
         column.justify = "right"
-    for name, (said, stored, difference) in _compared(report).items():
+    for name, (said, stored, difference) in compared(report).items():
         figures.add_row(name.replace("_", " "), _text(said), _text(stored), _difference(difference))
     for name in _DERIVED:
         figures.add_row(name.replace("_", " "), "", _text(report.day.get(name)), "")
@@ -73,7 +73,7 @@ def as_table(report: Report, viewer: Viewer, source: str) -> None:
         console.print(f"[green]consistent[/green]: {report.says}, log, tables and client agree")
 
 
-def _compared(report: Report) -> dict[str, tuple[Any, Any, Any]]:
+def compared(report: Report) -> dict[str, tuple[Any, Any, Any]]:
     """What the source says of the day, what the store says, and the difference (None where there is none to tell)."""
     pairs = {name: (said, report.day.get(name)) for name, said in report.expected.items()}
     return {
