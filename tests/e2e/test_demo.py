@@ -152,7 +152,7 @@ def test_a_demo_killed_in_the_middle_goes_on_at_its_second_start(tmp_path: Path,
 
 def test_day_of_the_cpp_engine_is_what_it_says_also_when_engine_and_sidecar_are_killed(tmp_path: Path) -> None:
     program = engine.build(tmp_path / "engine-cpp")
-    with running(tmp_path, "--engine", "cpp", "--seed", "7", "--speed", MIDDLE) as process:
+    with running(tmp_path, "--engine", "cpp", "--seed", "7", "--speed", "5000") as process:
         until(lambda: received(tmp_path) > 1_000, timeout_s=90)
         for victim in ("engine", "sidecar"):
             kill_and_await(tmp_path, victim)

@@ -1,5 +1,6 @@
 """examples/engine-cpp: what it publishes is a right stream and adds up to its own totals; all of it under the sanitizers."""
 
+import json
 import re
 import subprocess
 import threading
@@ -115,6 +116,28 @@ def test_what_a_full_ring_has_no_room_for_is_counted_said_and_ends_with_1(progra
     totals, errors = run(program, *arguments, status=1)
     events = sum(totals["all"][name] for name in ("fills", "signals", "positions", "minutes"))
     assert (totals["published"], totals["lost"]) == (64, events - 64)
+    assert errors.count("events are lost") == 1
+
+
+def test_events_go_into_the_ring_again_once_there_is_room(program: Path, tmp_path: Path) -> None:
+    path = tmp_path / "ring"
+    simulated = ("--simulate", "7", "--days", "3", "--speed", "40000")
+    command = [str(program), "--ring", str(path), "--capacity", "64", "--patience", "0", *simulated]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr
+        assert "events are lost" in process.stderr.readline()
+        with Ring(path) as ring:
+            ring.read()
+            ring.acknowledge(ring.position)
+            assert "events are lost" in process.stderr.readline(), "each time that it begins"
+            ring.read()
+            ring.acknowledge(ring.position)
+        output, errors = process.communicate(timeout=60)
+    totals = json.loads(output)
+    assert totals["published"] == 3 * 64
+    assert totals["published"] + totals["lost"] == sum(
+        totals["all"][name] for name in ("fills", "signals", "positions", "minutes")
+    )
     assert errors.count("events are lost") == 1
 
 
