@@ -78,8 +78,9 @@ $(SCHEMATHESIS): tests/schemathesis/requirements.txt | tools
 	@.sentio/schemathesis/bin/pip install --quiet --require-hashes -r $< >&2
 	@touch $@
 
+# ENGINE=cpp: the day is that of the engine in examples/engine-cpp, built with cmake and a C++17 compiler.
 demo: setup
-	@$(BIN)/sentio demo $(ARGS)
+	@$(BIN)/sentio demo $(if $(ENGINE),--engine $(ENGINE)) $(ARGS)
 
 test: setup $(PUSHER) $(SCHEMATHESIS) $(NODE)/.complete
 	$(BIN)/pytest $(ARGS)

@@ -14,7 +14,9 @@ from typing import Any
 
 import pytest
 
+from sentio.cli.demo import engine
 from sentio.stack.processes import Record
+from tests import rotation
 from tests.data import recorded_days, recorded_results, signal, write_session
 from tests.pipeline import until
 
@@ -47,6 +49,13 @@ def processes(root: Path) -> dict[str, Record]:
         if record.running:
             found[record.name] = record
     return found
+
+
+def kill_and_await(root: Path, victim: str) -> None:
+    """Kill a process of the demo; returns when it is started again."""
+    before = processes(root)[victim]
+    os.kill(before.pid, SIGKILL)
+    until(lambda: processes(root).get(victim, before).pid != before.pid)
 
 
 @contextmanager
@@ -121,9 +130,7 @@ def test_killing_one_process_in_the_middle_changes_no_figure(
 ) -> None:
     with running(tmp_path, "--seed", "7", "--speed", MIDDLE) as process:
         until(lambda: received(tmp_path) > 1_000)
-        before = processes(tmp_path)[victim]
-        os.kill(before.pid, SIGKILL)
-        until(lambda: processes(tmp_path).get(victim, before).pid != before.pid)
+        kill_and_await(tmp_path, victim)
         output, errors = process.communicate(timeout=150)
     assert output, errors
     document = json.loads(output)
@@ -141,6 +148,29 @@ def test_a_demo_killed_in_the_middle_goes_on_at_its_second_start(tmp_path: Path,
     before = received(tmp_path)
     assert figures(demo(tmp_path, "--seed", "7")) == undisturbed
     assert received(tmp_path) > before
+
+
+def test_day_of_the_cpp_engine_is_what_it_says_also_when_engine_and_sidecar_are_killed(tmp_path: Path) -> None:
+    program = engine.build(tmp_path / "engine-cpp")
+    with running(tmp_path, "--engine", "cpp", "--seed", "7", "--speed", "5000") as process:
+        until(lambda: received(tmp_path) > 1_000, timeout_s=90)
+        for victim in ("engine", "sidecar"):
+            kill_and_await(tmp_path, victim)
+        output, errors = process.communicate(timeout=90)
+    assert output, errors
+    document = json.loads(output)
+    assert document["consistent"], document["problems"]
+    assert processes(tmp_path) == {}
+
+    day = ("--simulate", 7, "--from", "2025-10-10", "--days", 1)
+    [alone] = rotation.run(program, "--ring", tmp_path / "ring", *day)[0]["days"]
+    says = {name: figure["engine"] for name, figure in document["statistics"].items()}
+    assert says == {name: alone[name] for name in says}
+    assert {figure["store"] for figure in document["statistics"].values()} == set(says.values())
+    published = {"trades.executed": "fills", "signals.generated": "signals", "positions.updated": "positions"}
+    assert {topic: document["published"][topic] for topic in published} == {
+        topic: alone[name] for topic, name in published.items()
+    }
 
 
 def test_ctrl_c_stops_everything(tmp_path: Path) -> None:

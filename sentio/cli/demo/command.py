@@ -1,7 +1,7 @@
 """`sentio demo`: the main job from end to end, on a recorded or a simulated day, and the proof that all agree."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -13,6 +13,10 @@ def demo(
     ] = None,
     speed: Annotated[str, typer.Option(help="1 is real time, 60 a minute a second, or max.")] = "max",
     seed: Annotated[int, typer.Option(help="Seed of the simulated day.")] = 42,
+    engine: Annotated[
+        Literal["python", "cpp"],
+        typer.Option(help="cpp: the engine in examples/engine-cpp trades the day, and a sidecar sends it on."),
+    ] = "python",
     root: Annotated[Path, typer.Option(help="Folder for data, logs and run state.")] = Path(".sentio/demo"),
     *,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Count bad lines of the recording and go on.")] = False,
@@ -24,5 +28,14 @@ def demo(
     from sentio.cli.publish import parse_speed
 
     parse_speed(speed)
-    options = Options(session=session, speed=speed, seed=seed, root=root, skip_bad=skip_bad, keep=keep, as_json=as_json)
+    options = Options(
+        session=session,
+        speed=speed,
+        seed=seed,
+        root=root,
+        engine=engine,
+        skip_bad=skip_bad,
+        keep=keep,
+        as_json=as_json,
+    )
     raise typer.Exit(run(options))

@@ -9,6 +9,7 @@ import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from sentio.errors import Fatal
 from sentio.stack import processes
@@ -19,13 +20,14 @@ MOST_STARTS = 20
 
 @dataclass(slots=True)
 class Member:
-    """One process of the platform: ``sentio ARGUMENTS``."""
+    """One process of the platform: ``sentio ARGUMENTS``, or another program with its arguments."""
 
     name: str
     arguments: tuple[str, ...]
     port_setting: str
     """Setting that takes the port of its /readyz."""
 
+    program: Path | None = None
     starts: int = 0
     port: int | None = None
     process: processes.Record | None = None
@@ -74,8 +76,8 @@ class Fleet:
         except (urllib.error.URLError, OSError):
             return False
 
-    def result(self, name: str) -> dict[str, object] | None:
-        """The JSON document that a process which has done its work leaves as its last line."""
+    def result(self, name: str, holds: str) -> dict[str, Any] | None:
+        """The JSON document with a name in it that a process which has done its work leaves as its last line."""
         member = self.members[name]
         if member.process is None or member.process.running:
             return None
@@ -83,10 +85,16 @@ class Fleet:
             document = json.loads(self._last_line(name))
         except json.JSONDecodeError:
             return None
-        if "acknowledged" not in document:
+        if holds not in document:
             return None
         member.process = None
         return dict(document)
+
+    def retire(self, name: str) -> None:
+        """End a process whose work is done, and do not start it again."""
+        member = self.members.pop(name, None)
+        if member is not None and member.process is not None:
+            processes.stop(member.process, timeout_s=8)
 
     def stop(self) -> None:
         """Ask all to end, then wait for each."""
@@ -104,7 +112,7 @@ class Fleet:
         member.port = processes.free_port(member.port)
         member.starts += 1
         member.process = processes.spawn(
-            [sys.executable, "-m", "sentio", *member.arguments],
+            [*([str(member.program)] if member.program else [sys.executable, "-m", "sentio"]), *member.arguments],
             name=member.name,
             port=member.port,
             record=self._root / "run" / f"{member.name}.json",
@@ -115,9 +123,9 @@ class Fleet:
         )
 
     def _check_last_word(self, member: Member) -> None:
-        last = self._last_line(member.name)
-        if last.startswith("sentio: "):
-            raise Fatal(f"{member.name}: {last.removeprefix('sentio: ')}")
+        last, speaker = self._last_line(member.name), f"{member.program.name if member.program else 'sentio'}: "
+        if last.startswith(speaker):
+            raise Fatal(f"{member.name}: {last.removeprefix(speaker)}")
 
     def _last_line(self, name: str) -> str:
         return (processes.tail(self.log(name)).strip().splitlines() or [""])[-1]

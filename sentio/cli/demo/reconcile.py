@@ -12,7 +12,7 @@ import psycopg
 
 from schemas.topics import Topic, topics
 from sentio.cli.demo.evidence import Event, at_client, in_table, on_log
-from sentio.cli.demo.source_check import Figures, figures
+from sentio.cli.demo.source_check import Figures
 
 PLAYED = [topic for topic in topics().values() if topic.name != "aggregates.updated"]
 AGGREGATES = topics()["aggregates.updated"]
@@ -28,6 +28,10 @@ _DAY = """
 class Report:
     """The reconciliation of one play. ``problems`` is empty when all agree."""
 
+    says: str
+    """Who says what is expected: the source that was played, or the engine."""
+    expected: dict[str, Any]
+    """What it says of the day, by names of the statistics."""
     published: dict[str, int] = field(default_factory=dict)
     stored: dict[str, int] = field(default_factory=dict)
     delivered: dict[str, int] = field(default_factory=dict)
@@ -43,15 +47,20 @@ class Report:
 
 
 def reconcile(
-    source: Path,
+    expected: Figures,
     *,
+    says: str,
+    results: Path | None,
     bootstrap: str,
     database: str,
     full_name: Callable[[Topic], str],
     received: Mapping[str, Mapping[str, Event]],
 ) -> Report:
-    """Compare everything with everything: events one by one in every field, sums, and the day's statistics."""
-    report = Report()
+    """Compare everything with everything: events one by one in every field, sums, and the day's statistics.
+
+    ``results`` is a file in which an engine wrote statistics of that day.
+    """
+    report = Report(says, _statistics(expected))
     logs: dict[str, dict[str, Event]] = {}
     for topic in PLAYED:
         log, _ = on_log(bootstrap, full_name(topic), topic.event)
@@ -70,12 +79,11 @@ def reconcile(
     fills = list(logs["TradeExecuted"].values())
     report.fills = len(fills)
     report.realized_pnl = sum((fill["realized_pnl"] or Decimal(0) for fill in fills), Decimal(0))
-    expected = figures(source)
     _compare_with_source(report, expected, logs)
     _compare_day(report, expected, database, received[AGGREGATES.channel or ""])
     _compare_windows(report, database, received[AGGREGATES.channel or ""])
-    if source.is_file() and ".jsonl" not in source.suffixes:
-        _compare_with_engine(report, source)
+    if results is not None:
+        _compare_with_results(report, results)
     dead = [topic.name for topic in topics().values() if _count(bootstrap, full_name(topic) + ".dead")]
     if dead:
         report.problems.append(f"dead letters of {', '.join(dead)}")
@@ -99,14 +107,14 @@ def _compare(report: Report, topic: str, who: str, log: dict[str, Event], other:
 
 
 def _compare_with_source(report: Report, expected: Figures, logs: Mapping[str, Mapping[str, Event]]) -> None:
-    report.expect("signals", {"source": expected.signals, "log": len(logs["SignalGenerated"])})
-    report.expect("bars", {"source": expected.prices, "log": len(logs["PriceBar"])})
-    report.expect("fills", {"source": expected.fills, "log": report.fills})
-    report.expect("realized P&L", {"source": expected.realized_pnl, "log": report.realized_pnl})
+    report.expect("signals", {report.says: expected.signals, "log": len(logs["SignalGenerated"])})
+    report.expect("bars", {report.says: expected.prices, "log": len(logs["PriceBar"])})
+    report.expect("fills", {report.says: expected.fills, "log": report.fills})
+    report.expect("realized P&L", {report.says: expected.realized_pnl, "log": report.realized_pnl})
     if expected.positions is not None:
-        report.expect("positions", {"source": expected.positions, "log": len(logs["PositionUpdated"])})
+        report.expect("positions", {report.says: expected.positions, "log": len(logs["PositionUpdated"])})
     if expected.performance_minutes is not None:
-        report.expect("minutes", {"source": expected.performance_minutes, "log": len(logs["PerformanceMinute"])})
+        report.expect("minutes", {report.says: expected.performance_minutes, "log": len(logs["PerformanceMinute"])})
 
 
 def _compare_day(report: Report, expected: Figures, database: str, received: Mapping[str, Event]) -> None:
@@ -119,27 +127,31 @@ def _compare_day(report: Report, expected: Figures, database: str, received: Map
         return
     day = report.day = rows[0]
     shown = _newest(received).get((expected.account, "*", "*", "DAY"), {})
-    wins, losses = expected.wins, expected.losses
-    source = {
+    for name, value in report.expected.items():
+        client = _number(shown.get(name))
+        report.expect(f"day's {name}", {report.says: value, "table": day[name], "client": client})
+
+
+def _statistics(expected: Figures) -> dict[str, Any]:
+    """What is expected of the day, by the names of the statistics."""
+    found: dict[str, Any] = {
         "fills": expected.fills,
         "trades": expected.round_trips,
-        "wins": wins,
-        "losses": losses,
-        "realized_pnl": expected.realized_pnl,
-        "gross_profit": expected.gross_profit,
-        "gross_loss": expected.gross_loss,
+        "wins": expected.wins,
+        "losses": expected.losses,
         "volume": expected.volume,
         "notional": expected.notional,
         "fees": expected.fees,
+        "realized_pnl": expected.realized_pnl,
+        "gross_profit": expected.gross_profit,
+        "gross_loss": expected.gross_loss,
     }
     if expected.final_equity is not None:
-        source |= {"equity_close": expected.final_equity, "max_drawdown": expected.max_drawdown}
-    for name, value in source.items():
-        client = _number(shown.get(name))
-        report.expect(f"day's {name}", {"source": value, "table": day[name], "client": client})
+        found |= {"equity_close": expected.final_equity, "max_drawdown": expected.max_drawdown}
+    return found
 
 
-def _compare_with_engine(report: Report, source: Path) -> None:
+def _compare_with_results(report: Report, source: Path) -> None:
     """The statistics that the engine itself wrote at the end of its day, at its four decimals."""
     text = gzip.decompress(source.read_bytes()) if source.suffix == ".gz" else source.read_bytes()
     engine = json.loads(text, parse_float=Decimal)["performance"]

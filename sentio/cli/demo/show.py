@@ -16,15 +16,18 @@ from typing import NoReturn
 
 from pydantic import SecretStr
 
-from producers.source import Source, dump, open_source
+from producers.source import open_source
 from schemas.topics import topics
 from sentio import database, log
 from sentio import topics as kafka_topics
+from sentio.cli.demo import engine
 from sentio.cli.demo.fleet import Fleet, Member
+from sentio.cli.demo.origin import Origin, Played
 from sentio.cli.demo.progress import Progress, reporter
 from sentio.cli.demo.reconcile import Report, reconcile
 from sentio.cli.demo.summary import as_document, as_table
 from sentio.cli.demo.viewer import Viewer
+from sentio.cli.publish import parse_speed
 from sentio.config import Settings, load
 from sentio.errors import Fatal, SettingError
 from sentio.stack.stack import Addresses, Stack
@@ -43,6 +46,7 @@ class Options:
     speed: str
     seed: int
     root: Path
+    engine: str
     skip_bad: bool
     keep: bool
     as_json: bool
@@ -52,20 +56,19 @@ def run(options: Options) -> int:
     """Run the demo; returns the exit status."""
     log.configure("WARNING", process="demo")
     signal.signal(signal.SIGTERM, _interrupt)
-    source = open_source(options.session, seed=options.seed, skip_bad=options.skip_bad, on_bad=None)
-    root = (options.root / source.name).absolute()
     say = reporter(quiet=options.as_json)
-    with _alone(root), _servers(root, say) as (stack, addresses):
+    origin = _origin(options, say)
+    with _alone(origin.root), _servers(origin, say) as (stack, addresses):
         settings = _prepare(addresses)
-        fleet = Fleet(root, _environment(settings, addresses), stack)
+        fleet = Fleet(origin.root, _environment(settings, addresses), stack)
         fleet.stop_leftovers()
         try:
-            return _play(options, source, root, fleet, settings, addresses)
+            return _play(options, origin, fleet, settings, addresses)
         finally:
             fleet.stop()
 
 
-def _play(options: Options, source: Source, root: Path, fleet: Fleet, settings: Settings, addresses: Addresses) -> int:
+def _play(options: Options, origin: Origin, fleet: Fleet, settings: Settings, addresses: Addresses) -> int:
     say = reporter(quiet=options.as_json)
     say("starting store, aggregates, stream and rest")
     for name in ("store", "aggregates"):
@@ -79,36 +82,50 @@ def _play(options: Options, source: Source, root: Path, fleet: Fleet, settings: 
         READY_S,
     )
     channels = [topic.channel for topic in topics().values() if topic.channel]
-    viewer = Viewer(lambda: f"ws://127.0.0.1:{fleet.members['stream'].port}", channels, root / "client.jsonl")
+    viewer = Viewer(
+        lambda: f"ws://127.0.0.1:{fleet.members['stream'].port}",
+        channels,
+        origin.root / "client.jsonl",
+        ids_tell_when=origin.ids_tell_when,
+    )
     try:
         _await(fleet, viewer.subscribed.is_set, "the client is subscribed", READY_S)
-        say(f"playing {source.name}")
-        fleet.start(_player(options))
+        say(f"playing {origin.name}")
+        origin.start(fleet)
         with Progress(settings, addresses.database, viewer, quiet=options.as_json) as progress:
-            _await(fleet, lambda: progress.turn() and fleet.result("play") is not None, "the day is played", None)
+            _await(fleet, lambda: progress.turn() and origin.is_played(fleet), "the day is played", None)
             _settle(fleet, lambda: progress.turn() and progress.settled())
-        report = _reconcile(options, source, root, settings, addresses, viewer)
+        report = _reconcile(origin, settings, addresses, viewer)
     finally:
         viewer.close()
-    (root / FINISHED).touch()
+    (origin.root / FINISHED).touch()
     if options.as_json:
         print(json.dumps(as_document(report, viewer)))
     else:
-        as_table(report, viewer, source.name)
+        as_table(report, viewer, origin.name)
     if options.keep:
         _stay(fleet, addresses, say)
     return 1 if report.problems else 0
 
 
-def _reconcile(
-    options: Options, source: Source, root: Path, settings: Settings, addresses: Addresses, viewer: Viewer
-) -> Report:
-    path = options.session
-    if path is None:
-        path = root / "source.jsonl"
-        dump(source.events(), path)
+def _origin(options: Options, say: Callable[[str], None]) -> Origin:
+    folder = options.root.absolute()
+    if options.engine == "cpp":
+        if options.session is not None:
+            raise SettingError("--engine cpp trades bars of its own (--seed); --session is for the player")
+        if options.seed < 0:
+            raise SettingError(f"--seed {options.seed}: the engine takes whole numbers from 0")
+        say("building examples/engine-cpp")
+        return engine.CppEngine(engine.build(folder / "engine-cpp"), folder, options.seed, parse_speed(options.speed))
+    source = open_source(options.session, seed=options.seed, skip_bad=options.skip_bad, on_bad=None)
+    return Played(source, folder, options.session, options.seed, options.speed, options.skip_bad)
+
+
+def _reconcile(origin: Origin, settings: Settings, addresses: Addresses, viewer: Viewer) -> Report:
     report = reconcile(
-        path,
+        origin.figures(),
+        says=origin.says,
+        results=origin.results,
         bootstrap=addresses.kafka,
         database=addresses.database,
         full_name=lambda topic: topic.full_name(settings.topic_prefix),
@@ -118,21 +135,13 @@ def _reconcile(
     return report
 
 
-def _player(options: Options) -> Member:
-    if options.session is None:
-        arguments = ("simulate", "--seed", str(options.seed))
-    else:
-        arguments = ("play", "--session", str(options.session.absolute()))
-    skip = ("--skip-bad",) if options.skip_bad else ()
-    return Member("play", (*arguments, "--speed", options.speed, *skip), "SENTIO_METRICS_PORT")
-
-
 @contextmanager
-def _servers(root: Path, say: Callable[[str], None]) -> Iterator[tuple[Stack, Addresses]]:
+def _servers(origin: Origin, say: Callable[[str], None]) -> Iterator[tuple[Stack, Addresses]]:
+    root = origin.root
     stack = Stack(root / "stack")
-    if (root / FINISHED).exists():
+    if (root / FINISHED).exists() or not origin.goes_on():
         stack.remove()
-        for name in (FINISHED, "client.jsonl", "source.jsonl"):
+        for name in (FINISHED, "client.jsonl", "source.jsonl", "ring", "ring.reader"):
             (root / name).unlink(missing_ok=True)
     say("starting Kafka and PostgreSQL")
     try:

@@ -16,12 +16,18 @@ PAUSE_S = 0.2
 
 
 class Viewer:
-    """A client in a thread. ``received`` holds each event by channel and event id; a repeat is counted, not kept."""
+    """A client in a thread. ``received`` holds each event by channel and event id; a repeat is counted, not kept.
 
-    def __init__(self, address: Callable[[], str], channels: list[str], keep: Path) -> None:
+    There are latencies only where ``ids_tell_when`` events were published; an engine's ids have its own time.
+    """
+
+    def __init__(
+        self, address: Callable[[], str], channels: list[str], keep: Path, *, ids_tell_when: bool = True
+    ) -> None:
         self.received: dict[str, dict[str, dict[str, Any]]] = {channel: {} for channel in channels}
         self.repeats: Counter[str] = Counter()
         self.latencies_ms: list[float] = []
+        self._ids_tell_when = ids_tell_when
         self.problems: list[str] = []
         self.connections = 0
         self.subscribed = threading.Event()
@@ -78,7 +84,7 @@ class Viewer:
             frame = json.loads(text)
             match frame["type"]:
                 case "update":
-                    self.latencies_ms.append(now_ms - _published_ms(frame["data"]["event_id"]))
+                    self._time(frame["data"]["event_id"], now_ms)
                     self._note(frame)
                 case "snapshot":
                     if frame["data"]:
@@ -91,6 +97,10 @@ class Viewer:
                     return
             if self._cursors.keys() == self.received.keys():
                 self.subscribed.set()
+
+    def _time(self, event_id: str, now_ms: float) -> None:
+        if self._ids_tell_when:
+            self.latencies_ms.append(now_ms - _published_ms(event_id))
 
     def _note(self, frame: dict[str, Any]) -> None:
         self._file.write(json.dumps(frame) + "\n")
