@@ -45,21 +45,21 @@ def what_was_accepted_is_in_the_log(truth: Truth, runs: Sequence[Run]) -> Iterat
 
 def what_the_engine_published_is_in_the_log(truth: Truth, line: Line, producer: str) -> Iterator[str]:
     """Every position of its ring, once, with what the engine gave; and nothing else of that producer."""
-    found = [
-        (row[2], topic, row[3:])
-        for topic, events in truth.events.items()
-        for row in events.values()
-        if row[1] == producer
-    ]
-    for position, (sequence, topic, values) in enumerate(sorted(found, key=lambda each: each[0])):
+    rows = [(topic, row) for topic, events in truth.events.items() for row in events.values() if row[1] == producer]
+    found = {row[2]: (topic, row[3:]) for topic, row in rows}
+    if twice := len(rows) - len(found):
+        yield f"engine: {twice} positions of its ring are in the log with two ids"
+    if lost := set(range(line.published)) - found.keys():
+        yield f"engine: {len(lost)} of {line.published} events are not in the log, first {min(lost)}"
+    if more := found.keys() - set(range(line.published)):
+        yield f"engine: {len(more)} events that it did not publish are in the log, first {min(more)}"
+    for position, (topic, values) in sorted(found.items()):
         event = twin.event(line.seed, line.base, position)
         name = type(event).__name__
         given = tuple(getattr(event, column) for column in arrow_schema(name).names[3:])
-        if (sequence, topic, values) != (position, topic_of_event(name).name, given):
-            yield f"the engine's event {position} is {sequence} in {topic}: {values}, not {given}"
-            break
-    if len(found) != line.published:
-        yield f"{len(found)} of {line.published} events of the engine are in the log"
+        if (topic, values) != (topic_of_event(name).name, given):
+            yield f"engine: event {position} is {values} in {topic}, not {given}"
+            return
 
 
 def every_event_is_in_its_table_once(

@@ -144,8 +144,8 @@ static double now_s(void)
 int main(int count, char **words)
 {
     static sentio_ring ring;
+    static sentio_options options;
     const struct timespec turn = {0, TURN_NS};
-    sentio_options options;
     volatile uint64_t *told;
     uint64_t seed;
     int64_t base_us;
