@@ -49,9 +49,11 @@ $(NODE)/.complete: clients/js/package-lock.json $(wildcard clients/js/src/*.ts)
 	  echo "npm failed: the JavaScript client is neither built nor tested" >&2; \
 	fi
 
-# Looks for bytes on which the native codec panics or its check and its decoder disagree; ARGS go to libFuzzer.
+# Looks for messages or slots of a ring on which the native code panics or contradicts itself; ONLY=slots is one of the
+# two, ARGS go to libFuzzer.
 fuzz:
-	cd native/fuzz && cargo +nightly fuzz run messages -- -max_total_time=60 $(ARGS)
+	cd native/fuzz && for target in $(or $(ONLY),messages slots); do \
+	  cargo +nightly fuzz run $$target -- -max_total_time=60 $(ARGS) || exit 1; done
 
 $(JARS): sentio/stack/pom.xml | tools
 	@echo "fetching the Kafka jars ..." >&2

@@ -11,6 +11,11 @@ SOURCE = Path(__file__).parent / "engine" / "publish.c"
 HEADER = Path(__file__).parents[1] / "clients" / "c" / "sentio.h"
 
 
+def command(path: Path, capacity: int, events: int, rate: int, kind: str, core: int) -> list[str]:
+    """Of the engine: so many trades or signals a second into the ring; a rate of 0 is as fast as it goes."""
+    return [str(word) for word in (built(), path, capacity, events, rate, kind, core)]
+
+
 def built() -> Path:
     """With the machine's C compiler; raises `Unavailable` when it cannot be."""
     digest = hashlib.sha256(SOURCE.read_bytes() + HEADER.read_bytes()).hexdigest()[:12]

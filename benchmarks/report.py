@@ -74,7 +74,7 @@ def section(benchmark: Described, result: Mapping[str, Any]) -> str:
     for row in rows:
         if "why" not in row:
             who, total, *others = _cells(row, parts)
-            lines.append(f"| {who} | **{total}** | {' | '.join(others)} |")
+            lines.append(f"| {who} | {f'**{total}**' if total else ''} | {' | '.join(others)} |")
     lines += ["", *[f"Not measured: {row['who']}: {row['why']}" for row in rows if "why" in row]]
     lines += ["| goal | reached | |", "|---|---|---|"]
     for goal in benchmark.GOALS:
@@ -102,5 +102,5 @@ def _parts(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _cells(row: Mapping[str, Any], parts: Sequence[str]) -> list[str]:
-    shown = [f"{row['parts'][part]:.2f}" if part in row["parts"] else "" for part in parts]
-    return [row["who"], f"{row['cpu_us_per_event']:.2f}", *shown, f"{row['wall_us_per_event']:.2f}"]
+    figures = [row["cpu_us_per_event"], *(row["parts"].get(part) for part in parts), row["wall_us_per_event"]]
+    return [row["who"], *("" if figure is None else f"{figure:.2f}" for figure in figures)]

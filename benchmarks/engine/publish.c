@@ -1,5 +1,6 @@
 /* What a publish costs its thread: `publish RING CAPACITY EVENTS RATE KIND CPU`; a rate of 0 is as fast as it goes.
- * Prints a line of JSON: nanoseconds of single calls, less what timing takes itself, and how many found no room. */
+ * What is published at a rate has the time of its publishing. Prints a line of JSON: nanoseconds of single calls, less
+ * what timing takes itself, and how many found no room. */
 #define _GNU_SOURCE 1 /* sched_setaffinity() */
 #include "sentio.h"
 
@@ -68,13 +69,28 @@ static double timing_itself(void)
     return median;
 }
 
+/* Microseconds since 1970. */
+static int64_t wall_us(void)
+{
+    struct timespec time;
+    clock_gettime(CLOCK_REALTIME, &time);
+    return (int64_t)time.tv_sec * 1000000 + time.tv_nsec / 1000;
+}
+
+/* A text of which the compiler does not know how long it is, as those of an engine. */
+static const char *unknown(const char *text)
+{
+    __asm__ volatile("" : "+r"(text));
+    return text;
+}
+
 int main(int count, char **words)
 {
-    static const char *const symbols[4] = {"TQQQ", "SQQQ", "SPXL", "SOXL"};
+    const char *const symbols[4] = {unknown("TQQQ"), unknown("SQQQ"), unknown("SPXL"), unknown("SOXL")};
     sentio_ring ring;
     sentio_options options = {words[1], "bench", 0, SENTIO_RETURN_FULL, NULL, NULL};
-    sentio_trade trade = {"paper-2025-10-10", "rotation", "", SENTIO_ENTRY, SENTIO_BUY, 0, 0, 0, 0, 350000,
-                          "signal turned LONG", "3f2a-000017", 0};
+    sentio_trade trade = {unknown("paper-2025-10-10"), unknown("rotation"), "", SENTIO_ENTRY, SENTIO_BUY, 0, 0, 0, 0,
+                          350000, unknown("signal turned LONG"), unknown("3f2a-000017"), 0};
     sentio_signal signal = {"", SENTIO_LONG, 0.75, 0.5, 0, 0};
     uint64_t events, full = 0, slowest = 0, began_ns, wall_ns, number;
     double rate, base, step;
@@ -107,12 +123,12 @@ int main(int count, char **words)
             uint64_t start, spent;
             int answer;
             trade.symbol = signal.symbol = symbols[number % 4];
-            trade.executed_at_us = signal.generated_at_us = 1760106600000000 + (int64_t)number;
             trade.quantity_e8 = 100 + (int64_t)number;
             trade.price_e10 = 1012500000000 + (int64_t)number;
             signal.bar_id = (int64_t)number;
             while (step > 0 && ticks() < due)
                 ;
+            trade.executed_at_us = signal.generated_at_us = step > 0 ? wall_us() : 1760106600000000 + (int64_t)number;
             start = ticks();
             answer = trades ? sentio_publish_trade(&ring, &trade) : sentio_publish_signal(&ring, &signal);
             spent = ticks() - start;

@@ -180,8 +180,12 @@ struct sentio_slot {
         struct sentio_performance_body performance;
     } body;
 };
-/* C99 has no assertion at compile time but this. */
+/* C99 has no assertion at compile time but this. The fields of a trade fill its slot: there is nothing else to clear. */
 typedef char sentio_slot_has_its_size[sizeof(struct sentio_slot) == SENTIO_SLOT_BYTES ? 1 : -1];
+typedef char sentio_trade_has_no_gaps
+    [SENTIO_SLOT_HEAD_BYTES + SENTIO_ACCOUNT_BYTES + SENTIO_STRATEGY_BYTES + SENTIO_SYMBOL_BYTES + 2 * sizeof(int32_t) +
+                 5 * sizeof(int64_t) + SENTIO_REASON_BYTES + SENTIO_ORDER_ID_BYTES ==
+             SENTIO_SLOT_BYTES ? 1 : -1];
 typedef char sentio_head_has_its_lines[offsetof(struct sentio_head, written) == 256 &&
                                        offsetof(struct sentio_head, read) == 384 ? 1 : -1];
 
@@ -283,23 +287,31 @@ static inline int sentio_is_utf8(const char *text, size_t size)
     return 1;
 }
 
-/* Copies a text into a field of zeros whose room is whole words; 0 when it is null, shorter than `least`, too long or
- * not UTF-8. Most texts are ASCII, which one bit of each byte tells. */
+/* Copies a text into a field whose room is whole words; 0 when it is null, shorter than `least` or too long. */
 static inline int sentio_put(char *field, size_t most, size_t least, const char *text)
 {
-    size_t size, at;
-    uint64_t word, bits = 0;
+    size_t size;
     if (!text)
         return 0;
     size = strnlen(text, most + 1);
     if (size < least || size > most)
         return 0;
+    memset(field, 0, most);
     memcpy(field, text, size);
-    for (at = 0; at < size; at += sizeof word) {
+    return 1;
+}
+
+/* Whether a field is UTF-8. Most texts are ASCII, which one bit of each byte tells. Asked once all texts are copied: to
+ * read a word at once that was just written in parts would wait for it. */
+static inline int sentio_is_text(const char *field, size_t most)
+{
+    size_t at;
+    uint64_t word, bits = 0;
+    for (at = 0; at < most; at += sizeof word) {
         memcpy(&word, field + at, sizeof word);
         bits |= word;
     }
-    return !(bits & UINT64_C(0x8080808080808080)) || sentio_is_utf8(field, size);
+    return !(bits & UINT64_C(0x8080808080808080)) || sentio_is_utf8(field, strnlen(field, most));
 }
 
 static inline int sentio_is_word(int32_t word, int32_t last) { return word >= 1 && word <= last; }
@@ -322,13 +334,16 @@ static inline int sentio_publish_trade(sentio_ring *ring, const sentio_trade *tr
     struct sentio_trade_body *body = &record.body.trade;
     if (!ring->head)
         return SENTIO_NOT_OPEN;
-    memset(&record, 0, sizeof record);
-    record.kind = SENTIO_KIND_TRADE;
+    record.kind = SENTIO_KIND_TRADE; /* nothing else but what follows: to clear it all first takes a fifth of the time */
     if (!sentio_put(body->account, SENTIO_ACCOUNT_BYTES, 1, trade->account) ||
         !sentio_put(body->strategy, SENTIO_STRATEGY_BYTES, 0, trade->strategy) ||
         !sentio_put(body->symbol, SENTIO_SYMBOL_BYTES, 1, trade->symbol) ||
         !sentio_put(body->reason, SENTIO_REASON_BYTES, 0, trade->reason) ||
-        !sentio_put(body->order_id, SENTIO_ORDER_ID_BYTES, 0, trade->order_id ? trade->order_id : ""))
+        !sentio_put(body->order_id, SENTIO_ORDER_ID_BYTES, 0, trade->order_id ? trade->order_id : "") ||
+        !sentio_is_text(body->account, SENTIO_ACCOUNT_BYTES) ||
+        !sentio_is_text(body->strategy, SENTIO_STRATEGY_BYTES) ||
+        !sentio_is_text(body->symbol, SENTIO_SYMBOL_BYTES) || !sentio_is_text(body->reason, SENTIO_REASON_BYTES) ||
+        !sentio_is_text(body->order_id, SENTIO_ORDER_ID_BYTES))
         return sentio_refused(ring, SENTIO_BAD_TEXT);
     if (!sentio_is_word(trade->action, SENTIO_EXIT) || !sentio_is_word(trade->side, SENTIO_SELL))
         return sentio_refused(ring, SENTIO_BAD_WORD);
@@ -355,7 +370,8 @@ static inline int sentio_publish_signal(sentio_ring *ring, const sentio_signal *
         return SENTIO_NOT_OPEN;
     memset(&record, 0, SENTIO_SLOT_HEAD_BYTES + sizeof *body);
     record.kind = SENTIO_KIND_SIGNAL;
-    if (!sentio_put(body->symbol, SENTIO_SYMBOL_BYTES, 1, signal->symbol))
+    if (!sentio_put(body->symbol, SENTIO_SYMBOL_BYTES, 1, signal->symbol) ||
+        !sentio_is_text(body->symbol, SENTIO_SYMBOL_BYTES))
         return sentio_refused(ring, SENTIO_BAD_TEXT);
     if (!sentio_is_word(signal->direction, SENTIO_SHORT))
         return sentio_refused(ring, SENTIO_BAD_WORD);
@@ -380,7 +396,8 @@ static inline int sentio_publish_position(sentio_ring *ring, const sentio_positi
     memset(&record, 0, SENTIO_SLOT_HEAD_BYTES + sizeof *body);
     record.kind = SENTIO_KIND_POSITION;
     if (!sentio_put(body->account, SENTIO_ACCOUNT_BYTES, 1, position->account) ||
-        !sentio_put(body->symbol, SENTIO_SYMBOL_BYTES, 1, position->symbol))
+        !sentio_put(body->symbol, SENTIO_SYMBOL_BYTES, 1, position->symbol) ||
+        !sentio_is_text(body->account, SENTIO_ACCOUNT_BYTES) || !sentio_is_text(body->symbol, SENTIO_SYMBOL_BYTES))
         return sentio_refused(ring, SENTIO_BAD_TEXT);
     if (position->average_entry_e10 < 0 || position->mark_e10 < 0)
         return sentio_refused(ring, SENTIO_BAD_AMOUNT);
@@ -403,7 +420,8 @@ static inline int sentio_publish_performance(sentio_ring *ring, const sentio_per
         return SENTIO_NOT_OPEN;
     memset(&record, 0, SENTIO_SLOT_HEAD_BYTES + sizeof *body);
     record.kind = SENTIO_KIND_PERFORMANCE;
-    if (!sentio_put(body->account, SENTIO_ACCOUNT_BYTES, 1, performance->account))
+    if (!sentio_put(body->account, SENTIO_ACCOUNT_BYTES, 1, performance->account) ||
+        !sentio_is_text(body->account, SENTIO_ACCOUNT_BYTES))
         return sentio_refused(ring, SENTIO_BAD_TEXT);
     if (performance->open_positions < 0)
         return sentio_refused(ring, SENTIO_BAD_AMOUNT);

@@ -86,7 +86,7 @@ class Ring:
             except OSError as failure:
                 raise RingUnusable(f"ring {path}: {failure.strerror}") from None
             # A view of whole words: each is read and written at once, never in part.
-            self._words = opened.enter_context(memoryview(self._bytes)[: layout.HEAD_BYTES].cast("Q"))
+            self._view = opened.enter_context(memoryview(self._bytes)[: layout.HEAD_BYTES].cast("Q"))
             self.producer = f"{self.engine}@{self.id}"
             self._next = self._words[_READ]
             self._check()
@@ -175,8 +175,23 @@ class Ring:
     ) -> None:
         self.close()
 
+    @property
+    def _words(self) -> memoryview:
+        """The head in words."""
+        self._check_size()
+        return self._view
+
     def _head(self) -> tuple[Any, ...]:
+        self._check_size()
         return _HEAD.unpack_from(self._bytes)
+
+    def _check_size(self) -> None:
+        """To touch a page that the file no longer has would end the process, by SIGBUS."""
+        if (size := os.fstat(self._file.fileno()).st_size) != self._opened_as.st_size:
+            raise RingUnusable(
+                f"ring {self.path}: its file was cut from {self._opened_as.st_size} to {size} bytes while it was read; "
+                "what it held and was not sent yet is lost"
+            )
 
     def _check(self) -> int:
         """How many records wait."""

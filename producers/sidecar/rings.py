@@ -41,15 +41,14 @@ class RingSource:
         self._told: dict[tuple[UUID, str], int] = {}
 
     def take(self, most: int) -> Portion | None:
-        ring = self.ring()
-        if ring is None:
-            return None
-        first = ring.position
         try:
+            ring = self.ring()
+            if ring is None:
+                return None
+            first = ring.position
             found = ring.read(most)
         except RingUnusable as failure:
-            log.get().error("a ring cannot be read any more; the others are", cause=str(failure))
-            self.close()
+            self._give_up(failure)
             return None
         if ring.position == first:
             self.spent()
@@ -59,19 +58,29 @@ class RingSource:
 
     def acknowledge(self) -> None:
         if self._ring is not None:
-            self._ring.acknowledge(self._ring.position)
+            try:
+                self._ring.acknowledge(self._ring.position)
+            except RingUnusable as failure:
+                self._give_up(failure)
 
     def beats(self) -> Sequence[Beat]:
         ring = self._ring
         if ring is None or ring.path != self.path:
             return []
-        return [Beat(ring.producer, ring.engine, ring.version, ring.mode, ring.has_producer())]
+        try:
+            return [Beat(ring.producer, ring.engine, ring.version, ring.mode, ring.has_producer())]
+        except RingUnusable as failure:
+            self._give_up(failure)
+            return []
 
     def figures(self) -> Mapping[str, int]:
-        if self._ring is None:
-            return dict.fromkeys(FIGURES, 0)
-        counts = self._ring.counts()
-        return {name: getattr(counts, name) for name in FIGURES}
+        if self._ring is not None:
+            try:
+                counts = self._ring.counts()
+                return {name: getattr(counts, name) for name in FIGURES}
+            except RingUnusable as failure:
+                self._give_up(failure)
+        return dict.fromkeys(FIGURES, 0)
 
     def ring(self) -> Ring | None:
         """The ring to read from, if there is one."""
@@ -102,6 +111,11 @@ class RingSource:
         if self._ring is not None:
             self._ring.close()
         self._ring = None
+
+    def _give_up(self, failure: RingUnusable) -> None:
+        """Look for a ring at the path again."""
+        log.get().error("a ring cannot be read any more; the others are", cause=str(failure))
+        self.close()
 
     def _open(self) -> Ring | None:
         """The first that can be read: those set aside, the oldest first, then the one that is there now."""

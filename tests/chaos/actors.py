@@ -17,11 +17,12 @@ from sentio.stack.processes import LAUNCHER
 from tests.pipeline import until
 
 REPOSITORY = Path(__file__).parents[2]
+SENTIO = (sys.executable, "-m", "sentio")
 WAIT_S = 90.0
 LAST_LINES = 25
 
 QUICK, SLOW = 2_000, 400
-"""Events a second: on the way to the next step, and while a step is taken."""
+"""Events a second of all who publish: on the way to the next step, and while a step is taken."""
 
 T = TypeVar("T")
 
@@ -37,16 +38,23 @@ def wait(condition: Callable[[], T], check: Callable[[], None], timeout_s: float
     return found
 
 
+def write_pace(path: Path, events_per_s: float) -> None:
+    """Say in a file how many events a second are wanted; whoever reads it meanwhile sees a whole number."""
+    draft = path.with_suffix(".new")
+    draft.write_text(str(events_per_s))
+    draft.replace(path)
+
+
 class Actor:
     """One process of ours, which dies with the test."""
 
-    def __init__(self, name: str, arguments: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
+    def __init__(self, name: str, command: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
         self.name = name
         self.log = log
         launch = [LAUNCHER, str(int(signal.SIGKILL)), str(os.getpid()), "-1", "-1", str(REPOSITORY)]
         with log.open("wb") as file:
             self._process = subprocess.Popen(
-                [sys.executable, "-I", "-S", "-c", *launch, sys.executable, *arguments],
+                [sys.executable, "-I", "-S", "-c", *launch, *command],
                 env={**os.environ, **environment},
                 stdin=subprocess.DEVNULL,
                 stdout=file,
@@ -112,7 +120,7 @@ class Fleet:
             name = f"{group}{self._started}"
             dsn = self._database.replace("://sentio@", f"://{name}@")
             environment = {**self._environment, "SENTIO_DATABASE": dsn}
-            members.append(Actor(name, ["-m", "sentio", "run", group], environment, self._folder / f"{name}.log"))
+            members.append(Actor(name, [*SENTIO, "run", group], environment, self._folder / f"{name}.log"))
 
     def kill(self, group: str, member: Actor) -> None:
         member.kill()
@@ -142,7 +150,7 @@ class Run:
 
 
 class Publisher:
-    """The engine: run after run on one spool."""
+    """An engine in Python: run after run on one spool."""
 
     def __init__(self, folder: Path, environment: Mapping[str, str], *, seed: int, base: datetime) -> None:
         self._folder = folder
@@ -153,19 +161,24 @@ class Publisher:
         self._arguments = [base.isoformat(), str(self._pace)]
         self._actor: Actor | None = None
         self.runs: list[Run] = []
-        self.pace(QUICK)
+        self.pace(0)
         self.start()
 
     def start(self) -> None:
         name = f"publisher{len(self.runs)}"
         self._report = self._folder / f"{name}.jsonl"
-        arguments = ["-m", "tests.chaos.publish", str(self._report), f"{self._seed}/{name}", *self._arguments]
+        arguments = [
+            sys.executable,
+            "-m",
+            "tests.chaos.publish",
+            str(self._report),
+            f"{self._seed}/{name}",
+            *self._arguments,
+        ]
         self._actor = Actor(name, arguments, self._environment, self._folder / f"{name}.log")
 
-    def pace(self, events_per_s: int) -> None:
-        draft = self._pace.with_suffix(".new")
-        draft.write_text(str(events_per_s))
-        draft.replace(self._pace)
+    def pace(self, events_per_s: float) -> None:
+        write_pace(self._pace, events_per_s)
 
     @property
     def published(self) -> int:

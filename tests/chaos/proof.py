@@ -9,9 +9,11 @@ from pathlib import Path
 
 import psycopg
 
-from schemas.topics import Topic
-from tests.chaos import oracle
+from schemas.columns import arrow_schema
+from schemas.topics import Topic, topic_of_event
+from tests.chaos import oracle, twin
 from tests.chaos.actors import Run
+from tests.chaos.engine import Line
 from tests.chaos.oracle import Truth
 from tests.chaos.witness import Witness
 
@@ -39,6 +41,25 @@ def what_was_accepted_is_in_the_log(truth: Truth, runs: Sequence[Run]) -> Iterat
     if not any(run.accepted for run in runs if not run.closed):
         yield "no publisher that was killed had anything in its spool: none was durable"
     yield from (f"{run.producer} left {len(run.accepted)} in its spool" for run in runs if run.closed and run.accepted)
+
+
+def what_the_engine_published_is_in_the_log(truth: Truth, line: Line, producer: str) -> Iterator[str]:
+    """Every position of its ring, once, with what the engine gave; and nothing else of that producer."""
+    rows = [(topic, row) for topic, events in truth.events.items() for row in events.values() if row[1] == producer]
+    found = {row[2]: (topic, row[3:]) for topic, row in rows}
+    if twice := len(rows) - len(found):
+        yield f"engine: {twice} positions of its ring are in the log with two ids"
+    if lost := set(range(line.published)) - found.keys():
+        yield f"engine: {len(lost)} of {line.published} events are not in the log, first {min(lost)}"
+    if more := found.keys() - set(range(line.published)):
+        yield f"engine: {len(more)} events that it did not publish are in the log, first {min(more)}"
+    for position, (topic, values) in sorted(found.items()):
+        event = twin.event(line.seed, line.base, position)
+        name = type(event).__name__
+        given = tuple(getattr(event, column) for column in arrow_schema(name).names[3:])
+        if (topic, values) != (topic_of_event(name).name, given):
+            yield f"engine: event {position} is {values} in {topic}, not {given}"
+            return
 
 
 def every_event_is_in_its_table_once(

@@ -23,7 +23,7 @@ from producers.publisher import EventPublisher
 from schemas.events import TradeExecuted
 from schemas.topics import topics
 from sentio import kafka
-from tests.chaos.actors import REPOSITORY, WAIT_S, Actor, wait
+from tests.chaos.actors import REPOSITORY, SENTIO, WAIT_S, Actor, wait
 from tests.chaos.market import events, today
 from tests.chaos.oracle import Truth, differing_rows, read
 from tests.pipeline import consumer_settings, publisher_settings, rows
@@ -83,7 +83,7 @@ class _House:
 
     @contextmanager
     def store(self) -> Iterator[Actor]:
-        actor = Actor("store", ["-m", "sentio", "run", "store"], self._environment, self._log)
+        actor = Actor("store", [*SENTIO, "run", "store"], self._environment, self._log)
         try:
             yield actor
         finally:

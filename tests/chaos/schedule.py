@@ -11,10 +11,12 @@ ROUND_EVENTS = 200_000
 
 GROUPS = ("store", "aggregates")
 SERVERS = ("broker", "database")
+RING = ("engine", "sidecar")
+"""Who writes and who reads the ring."""
 
-_KILLS = {"store": 3, "aggregates": 3, "publisher": 2, "broker": 1, "database": 2}
+_KILLS = {"store": 3, "aggregates": 3, "publisher": 2, "broker": 1, "database": 2, "engine": 2, "sidecar": 2}
 _DOWN_SHARE = (0.002, 0.03)
-"""How long what was killed stays away, as a share of a round."""
+"""How long what was killed or frozen stays away, as a share of a round."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -23,10 +25,10 @@ class Step:
 
     at: int
     verb: str
-    """kill, start (what was killed), scale (the store group), freeze, freeze-in-transaction, cut."""
+    """kill, start (what was killed), scale (the store group), freeze, wake, freeze-in-transaction, cut."""
 
     whom: str
-    """A group (some member of it), a server, or the publisher; for scale the number of members."""
+    """A group (some member of it), a server, the publisher, engine or sidecar; for scale the number of members."""
 
     def __str__(self) -> str:
         return f"{self.at:>9,} {self.verb} {self.whom}"
@@ -52,18 +54,25 @@ def _round(random: Random, first: int, span: int) -> list[Step]:
         Step(moment(0.55, 0.75), "scale", "2"),
         Step(moment(0.08, 0.9), "cut", "retention"),
     ]
-    # While the broker is away, a publisher that dies has nothing but its spool.
+    # While the broker is away, a publisher that dies has nothing but its spool, and a sidecar nothing but the ring.
     away = moment(0.08, 0.87)
     steps += [
         Step(away, "kill", "broker"),
         Step(away + int(span * 0.015), "kill", "publisher"),
+        Step(away + int(span * 0.015), "kill", "sidecar"),
+        Step(away + int(span * 0.02), "start", "sidecar"),
         Step(away + int(span * 0.025), "start", "broker"),
     ]
     for group in GROUPS:
         steps += [Step(moment(0.08, 0.9), verb, group) for verb in ("freeze", "freeze-in-transaction")]
+    for whom in RING:
+        at = moment(0.02, 0.9)
+        steps += [Step(at, "freeze", whom), Step(at + int(span * random.uniform(*_DOWN_SHARE)), "wake", whom)]
     for whom, times in _KILLS.items():
         for _ in range(times):
             at = moment(0.02, 0.9)
+            while whom == "broker" and abs(at - away) < span * 0.04:  # the end of one outage would end the other
+                at = moment(0.02, 0.9)
             steps.append(Step(at, "kill", whom))
             # A dead publisher publishes nothing to wait for: it is started at once.
             if whom != "publisher":

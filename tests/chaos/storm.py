@@ -1,4 +1,4 @@
-"""Carries out a schedule: kills, freezes and scales what it is told to, while the publisher goes on."""
+"""Carries out a schedule: kills, freezes and scales what it is told to, while events are published."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,8 +11,12 @@ from sentio.stack.kafka import KafkaServer
 from sentio.stack.postgres import PostgresServer
 from tests.chaos import retention
 from tests.chaos.actors import QUICK, SLOW, Actor, Fleet, Publisher, wait
+from tests.chaos.engine import Line
 from tests.chaos.schedule import Step
 from tests.chaos.witness import Witness
+
+ENGINE_PART = 0.25
+"""Of all events; the rest is the publisher's."""
 
 
 class Storm:
@@ -24,6 +28,7 @@ class Storm:
         database: PostgresServer,
         fleet: Fleet,
         publisher: Publisher,
+        line: Line,
         witness: Witness,
         folder: Path,
         seed: int,
@@ -33,6 +38,7 @@ class Storm:
         self._servers: dict[str, KafkaServer | PostgresServer] = {"broker": broker, "database": database}
         self._fleet = fleet
         self._publisher = publisher
+        self._line = line
         self._witness = witness
         self._folder = folder
         self._random = Random(seed)
@@ -41,10 +47,10 @@ class Storm:
 
     def take(self, step: Step, say: Callable[[str], None]) -> None:
         """Wait for the moment of a step, and do it."""
-        self._publisher.pace(QUICK)
-        wait(lambda: self._publisher.published >= step.at, self.check, timeout_s=600)
-        self._publisher.pace(SLOW)  # a slow machine takes its time, and the next step is not to be behind its moment
-        say(f"at {self._publisher.published:,}: {step}")
+        self.pace(QUICK)
+        wait(lambda: self.published >= step.at, self.check, timeout_s=600)
+        self.pace(SLOW)  # a slow machine takes its time, and the next step is not to be behind its moment
+        say(f"at {self.published:,}: {step}")
         match step.verb, step.whom:
             case "scale", size:
                 self.end_outages()
@@ -56,6 +62,8 @@ class Storm:
                 self._servers[server].kill()
             case "start", ("broker" | "database") as server:
                 self._start(server)
+            case verb, ("engine" | "sidecar") as victim:
+                self._meet(verb, victim)
             case "kill", group:
                 self._fleet.restore(group)
                 self._fleet.kill(group, self._random.choice(self._fleet.members[group]))
@@ -64,6 +72,34 @@ class Storm:
             case verb, whom:
                 self.end_outages()
                 self._take_time(verb, whom)
+
+    @property
+    def published(self) -> int:
+        """Events of all who publish."""
+        return self._publisher.published + self._line.published
+
+    @property
+    def acknowledged(self) -> int:
+        """At least so many of them are in the log."""
+        return self._publisher.acknowledged + self._line.acknowledged
+
+    def pace(self, events_per_s: float) -> None:
+        self._line.pace(events_per_s * ENGINE_PART)
+        self._publisher.pace(events_per_s * (1 - ENGINE_PART))
+
+    def _meet(self, verb: str, victim: str) -> None:
+        """What happens to the engine or the sidecar."""
+        match verb:
+            case "kill":
+                self._line.kill(victim)
+            case "start":
+                self._line.victims[victim].start()
+            case "freeze":
+                self._line.victims[victim].freeze()
+            case "wake":
+                self._line.victims[victim].wake()
+            case _:
+                raise ValueError(verb)
 
     def _take_time(self, verb: str, whom: str) -> None:
         """Faults that wait for what follows from them."""
@@ -83,11 +119,13 @@ class Storm:
             self._start(server)
         for group in self._fleet.wanted:
             self._fleet.restore(group)
+        self._line.end_outages()
 
     def check(self) -> None:
         """Nobody ended by itself."""
         self._fleet.check()
         self._publisher.check()
+        self._line.check()
 
     def _start(self, server: str) -> None:
         if self._servers[server].pid is not None:

@@ -20,6 +20,7 @@ from sentio.stack.kafka import KafkaServer
 from sentio.stack.postgres import PostgresServer
 from tests.chaos import oracle, proof
 from tests.chaos.actors import QUICK, Fleet, Publisher, wait
+from tests.chaos.engine import Line
 from tests.chaos.market import today
 from tests.chaos.meddler import Meddler
 from tests.chaos.schedule import plan
@@ -79,16 +80,18 @@ def test_every_event_is_stored_and_counted_once_whatever_is_killed_frozen_or_cut
     fleet = Fleet(tmp_path, environment, dsn)
     with (
         publishing(tmp_path, environment, seed) as publisher,
+        engine_and_sidecar(tmp_path, environment, seed) as line,
         meddling(Meddler(bootstrap, places, NAMES, seed)) as meddler,
         ended_with_the_test(fleet),
     ):
         fleet.scale("aggregates", 2)
-        storm = Storm(own_kafka, own_database, fleet, publisher, witness, tmp_path, seed, FILLS)
+        storm = Storm(own_kafka, own_database, fleet, publisher, line, witness, tmp_path, seed, FILLS)
         for step in schedule:
             storm.take(step, say)
         storm.end_outages()
-        publisher.pace(QUICK)
-        wait(lambda: publisher.acknowledged >= EVENTS, storm.check, timeout_s=TIMEOUT_S)
+        storm.pace(QUICK)
+        wait(lambda: storm.acknowledged >= EVENTS, storm.check, timeout_s=TIMEOUT_S)
+        producer = line.close()
         publisher.close()
         meddler.close(DRAIN_S)
         ends = {place: end for place, (_, end) in kafka.spans(bootstrap, places).items()}
@@ -98,6 +101,7 @@ def test_every_event_is_stored_and_counted_once_whatever_is_killed_frozen_or_cut
 
     truth = oracle.read(bootstrap, NAMES, places)
     problems = list(proof.what_was_accepted_is_in_the_log(truth, publisher.runs))
+    problems += proof.what_the_engine_published_is_in_the_log(truth, line, producer)
     problems += proof.every_poison_message_is_a_dead_letter(bootstrap, PREFIX, truth, NAMES, GROUPS)
     problems += proof.nobody_wrote_for_another(witness)
     with psycopg.connect(dsn) as connection:
@@ -106,12 +110,14 @@ def test_every_event_is_stored_and_counted_once_whatever_is_killed_frozen_or_cut
         problems += proof.verify_agrees(connection, environment | {"SENTIO_DATABASE": dsn})
         problems += proof.every_group_stands_at_the_end(connection, truth, PREFIX)
     say(
-        f"{len(truth.ids):,} events in {len(publisher.runs)} runs of the publisher, {truth.repeats:,} repeats"
+        f"{len(truth.ids):,} events in {len(publisher.runs)} runs of the publisher, {line.published:,} of them by the"
+        f" engine, which found its ring full {line.full:,} times, {truth.repeats:,} repeats"
         f" ({meddler.repeats:,} of them ours), {len(truth.poison):,} poison, {storm.declared_lost:,} declared lost"
     )
     assert not problems, "\n".join(problems)
     assert len(truth.ids) >= EVENTS
     assert storm.declared_lost > 0
+    assert line.full > 0
 
 
 @contextmanager
@@ -121,6 +127,15 @@ def publishing(folder: Path, environment: dict[str, str], seed: int) -> Iterator
         yield publisher
     finally:
         publisher.kill()
+
+
+@contextmanager
+def engine_and_sidecar(folder: Path, environment: dict[str, str], seed: int) -> Iterator[Line]:
+    line = Line(folder, environment, seed=seed, base=today())
+    try:
+        yield line
+    finally:
+        line.abandon()
 
 
 @contextmanager

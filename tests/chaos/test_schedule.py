@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from tests.chaos.schedule import GROUPS, ROUND_EVENTS, SERVERS, Step, plan
+from tests.chaos.schedule import GROUPS, RING, ROUND_EVENTS, SERVERS, Step, plan
 
 SEEDS = range(50)
 
@@ -20,25 +20,28 @@ def test_every_round_holds_every_fault(seed: int) -> None:
         first = number * ROUND_EVENTS
         steps = [step for step in plan(seed, 3 * ROUND_EVENTS) if first <= step.at < first + ROUND_EVENTS]
         happens = Counter((step.verb, step.whom) for step in steps)
-        assert {("freeze", group) for group in GROUPS} <= happens.keys()
+        assert {("freeze", whom) for whom in (*GROUPS, *RING)} <= happens.keys()
         assert {("freeze-in-transaction", group) for group in GROUPS} <= happens.keys()
-        assert all(happens["kill", whom] >= 2 for whom in (*GROUPS, *SERVERS, "publisher"))
+        assert all(happens["kill", whom] >= 2 for whom in (*GROUPS, *SERVERS, *RING, "publisher"))
         assert happens["cut", "retention"] == 1
         assert [step.whom for step in steps if step.verb == "scale"] == ["1", "3", "2"]
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_what_is_killed_is_started_again_before_the_end(seed: int) -> None:
+def test_what_is_killed_or_frozen_is_back_before_the_end(seed: int) -> None:
     steps = plan(seed, ROUND_EVENTS)
-    for whom in (*GROUPS, *SERVERS):
-        kills = [step.at for step in steps if (step.verb, step.whom) == ("kill", whom)]
-        starts = [step.at for step in steps if (step.verb, step.whom) == ("start", whom)]
-        assert len(kills) == len(starts)
-        assert all(any(kill < start < ROUND_EVENTS for start in starts) for kill in kills)
+    for away, back, whom in (
+        *(("kill", "start", whom) for whom in (*GROUPS, *SERVERS, *RING)),
+        *(("freeze", "wake", whom) for whom in RING),
+    ):
+        leaves = [step.at for step in steps if (step.verb, step.whom) == (away, whom)]
+        returns = [step.at for step in steps if (step.verb, step.whom) == (back, whom)]
+        assert len(leaves) == len(returns)
+        assert all(any(left < at < ROUND_EVENTS for at in returns) for left in leaves)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_a_publisher_dies_while_the_broker_is_away(seed: int) -> None:
+def test_a_publisher_and_a_sidecar_die_while_the_broker_is_away(seed: int) -> None:
     steps = plan(seed, ROUND_EVENTS)
     outages = [
         (
@@ -48,13 +51,15 @@ def test_a_publisher_dies_while_the_broker_is_away(seed: int) -> None:
         for step in steps
         if (step.verb, step.whom) == ("kill", "broker")
     ]
-    deaths = [step.at for step in steps if (step.verb, step.whom) == ("kill", "publisher")]
-    assert any(down < death < up for down, up in outages for death in deaths)
+    for whom in ("publisher", "sidecar"):
+        deaths = [step.at for step in steps if (step.verb, step.whom) == ("kill", whom)]
+        assert any(down < death < up for down, up in outages for death in deaths)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_nobody_freezes_before_another_member_can_take_over(seed: int) -> None:
     steps = plan(seed, ROUND_EVENTS)
     three = steps.index(next(step for step in steps if (step.verb, step.whom) == ("scale", "3")))
-    assert all(steps.index(step) > three for step in steps if step.verb.startswith("freeze"))
+    frozen = [step for step in steps if step.verb.startswith("freeze") and step.whom in GROUPS]
+    assert all(steps.index(step) > three for step in frozen)
     assert steps[0] == Step(0, "scale", "1")

@@ -179,3 +179,24 @@ def test_a_ring_that_cannot_be_read_does_not_stop_the_others(kafka: Kafka, drive
         publish(engine, 0, 3)
         until(lambda: unread(path) == 0)
     assert f"ring {broken}: the file is no ring" in (tmp_path / "log").read_text()
+
+
+def test_a_ring_that_is_cut_while_it_is_read_does_not_stop_the_others(
+    kafka: Kafka, driver: Path, tmp_path: Path
+) -> None:
+    settings = settings_for(kafka.bootstrap, kafka.prefix)
+    cut, path, log = tmp_path / "cut", tmp_path / "ring", tmp_path / "log"
+    with (
+        sidecar(settings, log, cut, path),
+        engines.engine(driver, cut) as first,
+        engines.engine(driver, path) as engine,
+    ):
+        publish(first, 0, 3)
+        until(lambda: unread(cut) == 0)
+        os.truncate(cut, 0)
+        publish(engine, 0, 3)
+        until(lambda: unread(path) == 0)
+        until(lambda: f"ring {cut}: the file is no ring" in log.read_text())
+        publish(engine, 3, 3)
+        until(lambda: unread(path) == 0)
+    assert f"ring {cut}: its file was cut from 20480 to 0 bytes while it was read" in log.read_text()

@@ -171,6 +171,15 @@ def test_page_shows_every_row_and_says_what_falls_short(tmp_path: Path) -> None:
     assert "1,000 events, 3 rounds, Abacus, 2 cores, 8.0 GB, Linux 6.1; kafka 4.1.0." in page
 
 
+def test_what_costs_nothing_by_the_event_has_no_total(tmp_path: Path) -> None:
+    machine = {"processor": "Abacus", "cores": 2, "memory_gb": 8.0, "kernel": "6.1"}
+    idle = {"who": "idle", "cpu_us_per_event": None, "wall_us_per_event": None, "parts": {"percent": 0.5}}
+    document = {"machine": machine, "versions": {}, "events": 1_000, "rounds": 3, "rows": [*ROWS, idle]}
+    results.write("store", document, tmp_path)
+    page = report.write({"store": Described()}, tmp_path / "page.md", tmp_path).read_text()
+    assert "| idle |  |  |  | 0.50 |  |  |" in page
+
+
 def test_clock_of_a_tree_counts_children_that_have_ended() -> None:
     burn = "import time\nwhile time.process_time() < 0.3: pass"
     parent = (
