@@ -150,9 +150,16 @@ class Engine:
 
 @contextmanager
 def engine(
-    program: Path, ring: Path, *, name: str = "engine", capacity: int = 64, drop: bool = False
+    program: Path,
+    ring: Path,
+    *,
+    name: str = "engine",
+    capacity: int = 64,
+    drop: bool = False,
+    version: str = "",
+    mode: str = "",
 ) -> Iterator[Engine]:
-    command = [str(program), str(ring), name, str(capacity), str(int(drop))]
+    command = [str(program), str(ring), name, str(capacity), str(int(drop)), version, mode]
     # What is not UTF-8 goes to it as it is.
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8", errors="surrogateescape"

@@ -29,7 +29,7 @@ impl Slots {
         Ok(Slots { kinds: kinds.into_iter().map(kind).collect::<PyResult<_>>()? })
     }
 
-    /// A batch for each kind, some of them empty, and the slots that are in none.
+    /// A batch for each kind, or None where there are none of it, and the slots that are in no batch.
     fn decode<'py>(
         &self,
         py: Python<'py>,
@@ -37,10 +37,13 @@ impl Slots {
         first: u64,
         ring: u128,
         producer: &str,
-    ) -> PyResult<(Vec<Bound<'py, PyAny>>, Vec<PlainRefusal>)> {
+    ) -> PyResult<(Vec<Option<Bound<'py, PyAny>>>, Vec<PlainRefusal>)> {
         let decoded = py.detach(|| ring::decode(&self.kinds, slots, first, ring, producer));
         let (batches, refused) = decoded.map_err(|failure| PyValueError::new_err(failure.to_string()))?;
-        let batches = batches.into_iter().map(|batch| batch.to_pyarrow(py)).collect::<PyResult<_>>()?;
+        let batches = batches
+            .into_iter()
+            .map(|batch| (batch.num_rows() > 0).then(|| batch.to_pyarrow(py)).transpose())
+            .collect::<PyResult<_>>()?;
         let refused = refused.into_iter().map(|refusal| {
             let (fault, of) = plain(refusal.fault);
             (refusal.place, refusal.kind, fault, of)

@@ -21,9 +21,12 @@ from schemas.topics import Topic, topic_of_event
 from sentio.config import PublisherSettings
 
 MOST = 10_000
-"""Events of a source that are under way before it may forget them."""
+"""Events of a source that are taken at once, and that are under way in all when nothing more is taken."""
 
-SHORTEST_S, LONGEST_S = 0.0005, 0.02
+OPEN_S = 0.2
+"""How long it is sent on before all of it has to be acknowledged."""
+
+SHORTEST_S, LONGEST_S = 0.001, 0.02
 IDLE_PART = 0.02
 """Between two looks, at sources that hold nothing new or for an acknowledgement, lies this part of the time since there
 was something, within these limits: to be woken takes up to 0.1 ms of a processor (a virtual one), fifty times a second
@@ -48,6 +51,9 @@ class Sidecar:
             settings.kafka, queue_records=2 * MOST * len(sources), spool=None, durable=False, linger_ms=0
         )
         self._sent = 0
+        # Events that were taken of a source and not acknowledged, and since when there are any.
+        self._open: dict[str, int] = {}
+        self._opened_s = 0.0
         self._beats = Beats()
         self._refusals = Refusals()
 
@@ -68,42 +74,48 @@ class Sidecar:
         try:
             while not stop.is_set():
                 self.turned_s = time.monotonic()
-                if self._turn(stop):
-                    last_s = time.monotonic()
+                if self._turn():
+                    last_s = self.turned_s
                 else:
-                    self._sender.turn()  # librdkafka has things to tell without events, too: a broker that is away
                     stop.wait(_pause_s(last_s))
+            deadline_s = time.monotonic() + STOP_S
+            while self._open and not self._settle() and time.monotonic() < deadline_s:
+                time.sleep(SHORTEST_S)
         finally:
             self._sender.abandon()
             for source in self._sources:
                 source.close()
 
-    def _turn(self, stop: threading.Event) -> bool:
+    def _turn(self) -> bool:
         """Whether there was anything to do."""
-        taken = [(source, portion) for source in self._sources if (portion := source.take(MOST))]
-        counts = [(source, self._send(source, portion)) for source, portion in taken]
+        took = False
+        if self._may_take():
+            for source in self._sources:
+                if portion := source.take(MOST):
+                    took = True
+                    self._opened_s = self._opened_s or self.turned_s
+                    self._open[source.name] = self._open.get(source.name, 0) + self._send(source, portion)
         if self._beats.are_due():
             self._look()
-        if not taken:
-            return False
-        if self._is_sent(stop):
-            for source, count in counts:
-                source.acknowledge()
-                self.tallies[source.name].events += count
-        return True
+        return self._settle() or took
 
-    def _is_sent(self, stop: threading.Event) -> bool:
-        """Wait until Kafka has everything; False when it has not by `STOP_S` after the stop."""
-        began_s = time.monotonic()
-        stopped_s: float | None = None
-        while self.waits:
-            self.turned_s = time.monotonic()
-            if stop.is_set():
-                stopped_s = stopped_s or time.monotonic()
-                if time.monotonic() > stopped_s + STOP_S:
-                    return False
-            if not self._sender.turn():
-                time.sleep(_pause_s(began_s))
+    def _may_take(self) -> bool:
+        """Kafka says only that it has everything, not what of it: so now and then that has to be waited for."""
+        if not self._open:
+            return True
+        return self.turned_s < self._opened_s + OPEN_S and sum(self._open.values()) < MOST
+
+    def _settle(self) -> bool:
+        """Let the sources forget what was taken, if Kafka has all of it. librdkafka is heard in any case."""
+        self._sender.turn()
+        if not self._open or self.waits:
+            return False
+        for source in self._sources:
+            if source.name in self._open:
+                source.acknowledge()
+                self.tallies[source.name].events += self._open[source.name]
+        self._open.clear()
+        self._opened_s = 0.0
         return True
 
     def _send(self, source: Source, portion: Portion) -> int:

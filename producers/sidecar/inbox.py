@@ -154,17 +154,16 @@ class Inbox:
 
     def take(self, most: int) -> Portion | None:
         """Whole parcels, as many as there are."""
+        parcels: list[_Parcel] = []
         with self._changed:
             count = 0
             while self._waiting and count < most:
-                parcel = self._waiting.popleft()
-                count += len(parcel.lines)
-                self._taken.append(parcel)
+                parcels.append(self._waiting.popleft())
+                count += len(parcels[-1].lines)
             self._count -= count
             self._changed.notify_all()
-        if not self._taken:
-            return None
-        return self._portion(self._taken)
+        self._taken += parcels
+        return self._portion(parcels) if parcels else None
 
     def acknowledge(self) -> None:
         taken, self._taken = self._taken, []

@@ -18,7 +18,7 @@ _EVENTS = tuple(KINDS.values())
 def decode(slots: bytes, first: int, ring: UUID, producer: str) -> Records:
     """Decode the slots at the positions from ``first`` on, of the ring with that id."""
     batches, refused = _native().decode(slots, first, ring.int, producer)
-    found = {event: _plain(batch, event) for event, batch in zip(_EVENTS, batches, strict=True) if batch.num_rows}
+    found = {event: _plain(batch, event) for event, batch in zip(_EVENTS, batches, strict=True) if batch is not None}
     return Records(
         dict(sorted(found.items())),
         tuple(Refusal(first + place, _reason(_EVENTS[kind], fault, of)) for place, kind, fault, of in refused),
@@ -34,9 +34,11 @@ def _reason(event: str, fault: str, of: int) -> str:
 def _plain(batch: pa.RecordBatch, event: str) -> pa.RecordBatch:
     """Without what passing it on adds: times in the zone "UTC" by that name, no metadata."""
     schema = arrow_schema(event)
-    return pa.record_batch(
-        [column.cast(field.type) for column, field in zip(batch.columns, schema, strict=True)], schema
-    )
+    columns = [
+        column if column.type == field.type else column.cast(field.type)
+        for column, field in zip(batch.columns, schema, strict=True)
+    ]
+    return pa.record_batch(columns, schema)
 
 
 @cache

@@ -25,6 +25,7 @@ FIGURES = ("published", "dropped", "refused", "unread", "capacity")
 """Of `producers.sidecar.ring.Counts`."""
 
 REOPEN_S = 1.0
+TELL_S = 1.0
 
 
 class RingSource:
@@ -34,7 +35,9 @@ class RingSource:
         self.name = str(path)
         self.path = path
         self._ring: Ring | None = None
+        self._has_taken = False
         self._again_at_s = 0.0
+        self._tell_at_s = 0.0
         self._once = log.OncePer()
         # Set aside, read, and not to be removed. By their names: these have ids, and files' numbers are given again.
         self._spent: set[Path] = set()
@@ -51,12 +54,15 @@ class RingSource:
             self._give_up(failure)
             return None
         if ring.position == first:
-            self.spent()
+            if not self._has_taken:  # of a ring that is over nothing may be lost on its way
+                self.spent()
             return None
+        self._has_taken = True
         refused = [Refused(f"position {each.position}", each.reason) for each in found.refused]
         return Portion(list(found.batches.items()), refused)
 
     def acknowledge(self) -> None:
+        self._has_taken = False
         if self._ring is not None:
             try:
                 self._ring.acknowledge(self._ring.position)
@@ -91,7 +97,8 @@ class RingSource:
                 self._say(self.path, failure)
             if self._ring is None:
                 self._again_at_s = time.monotonic() + REOPEN_S
-        if self._ring is not None:
+        if self._ring is not None and time.monotonic() >= self._tell_at_s:
+            self._tell_at_s = time.monotonic() + TELL_S
             self._tell_losses(self._ring)
         return self._ring
 

@@ -1,4 +1,4 @@
-/* An engine that does what it is told: `driver RING NAME CAPACITY WHEN_FULL`, then a command a line, each answered with
+/* An engine that does what it is told: `driver RING NAME CAPACITY WHEN_FULL VERSION MODE`, then a command a line, each answered with
  * a line. Fields are separated by |, and ~ is a null pointer. */
 #include "sentio.h"
 
@@ -88,13 +88,15 @@ int main(int count, char **words)
     static char line[1 << 16];
     sentio_ring ring;
     sentio_options options;
-    if (count != 5)
+    if (count != 7)
         return 2;
     memset(&options, 0, sizeof options);
     options.path = words[1];
     options.name = words[2];
     options.capacity = strtoull(words[3], NULL, 10);
     options.when_full = atoi(words[4]);
+    options.version = words[5];
+    options.mode = words[6];
     puts(sentio_open(&ring, &options) == 0 ? "open" : ring.error);
     fflush(stdout);
     while (fgets(line, sizeof line, stdin)) {

@@ -1,5 +1,6 @@
 """`sentio sidecar` between an engine in C and a real broker: all that the engine was told is there is on the log, in order."""
 
+import os
 import random
 import signal
 import threading
@@ -187,7 +188,7 @@ def test_a_ring_that_is_cut_while_it_is_read_does_not_stop_the_others(
     settings = settings_for(kafka.bootstrap, kafka.prefix)
     cut, path, log = tmp_path / "cut", tmp_path / "ring", tmp_path / "log"
     with (
-        sidecar(settings, log, cut, path),
+        sidecar_process(settings, log, cut, path),
         engines.engine(driver, cut) as first,
         engines.engine(driver, path) as engine,
     ):

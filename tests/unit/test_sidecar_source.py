@@ -29,6 +29,7 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(rings, "REOPEN_S", 0.0)
+    monkeypatch.setattr(rings, "TELL_S", 0.0)
     return tmp_path / "engine"
 
 
@@ -244,3 +245,33 @@ def test_librdkafka_is_heard_while_rings_are_empty(path: Path, monkeypatch: pyte
     finally:
         stop.set()
         running.join()
+
+
+def test_a_ring_that_was_set_aside_stays_until_all_of_it_is_acknowledged(driver: Path, path: Path) -> None:
+    write(driver, path)
+    aside = set_aside(driver, path, 128)
+    source = RingSource(path)
+    assert source.take(10)
+    assert source.take(10) is None
+    assert aside.exists()
+    source.acknowledge()
+    assert source.take(10) is None
+    assert not aside.exists()
+    assert source.take(10)
+    source.close()
+
+
+def test_what_a_ring_says_of_its_engine_is_its_beat(driver: Path, path: Path) -> None:
+    source = RingSource(path)
+    assert source.beats() == []
+    with engines.engine(driver, path, name="rotation", version="1.4", mode="paper") as engine:
+        engine.signal()
+        source.take(10)
+        [beat] = source.beats()
+        assert beat[1:] == ("rotation", "1.4", "paper", True)
+        assert beat.producer.startswith("rotation@")
+        engine.kill()
+        assert source.beats() == [beat._replace(is_there=False)]
+        with engines.engine(driver, path, name="rotation"):
+            assert [each[1:] for each in source.beats()] == [("rotation", "", "", True)]
+    source.close()
