@@ -24,6 +24,7 @@ KINDS = (
     config.DatabaseSettings,
     config.ConsumerSettings,
     config.PublisherSettings,
+    config.SidecarSettings,
     config.StreamSettings,
     config.RestSettings,
 )
