@@ -1,0 +1,249 @@
+"""What was accepted, on disk: the prices that Kafka does not have yet, and the signatures of those it was given.
+
+Both are written in one transaction, so that a signature is known if and only if its price is kept. A price's place in
+the journal is its sequence, which is given once: what is sent again after a crash is the same record, and readers know
+it. Knows nothing of Kafka or HTTP. Used by one thread.
+"""
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from time import time
+from typing import Any
+from uuid import UUID
+
+from uuid_utils import uuid7
+
+from producers.webhooks.prices import Price
+from schemas.codec import encode
+from schemas.columns import from_events
+from schemas.topics import topic_of_event
+from sentio.errors import Retryable, SettingError
+
+FILE = "webhooks.sqlite"
+NAME = "webhooks"
+EVENT = "PriceUpdated"
+
+CACHE_KB = 32 * 1024
+PAGE_BYTES = 1_024
+"""Signatures come in no order, and each dirties a page of its own."""
+
+WAL_PAGES = 16_000
+WORD_BYTES = 100
+"""Of a waiting record beside its key and value, for the bound on the size."""
+
+VERSION = 1
+_TABLES = f"""
+    create table self (producer text not null, next_sequence integer not null, turned_at_s integer not null);
+    create table waiting (sequence integer primary key, key blob not null, value blob not null, at_ms integer not null);
+    create table seen (signature blob primary key) without rowid;
+    create table seen_before (signature blob primary key) without rowid;
+    pragma user_version = {VERSION};
+"""
+_TURN = """
+    drop table seen_before;
+    alter table seen rename to seen_before;
+    create table seen (signature blob primary key) without rowid;
+"""
+
+
+class JournalFull(Retryable):
+    """There is no room for more before Kafka takes some."""
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Records as Kafka is to have them, in the order of their sequences; the lists are of one length."""
+
+    keys: list[bytes]
+    values: list[bytes]
+    at_ms: int
+    """When the first of them was accepted."""
+
+    last: int
+    """Sequence of the last."""
+
+
+class Journal:
+    """The journal in ``folder``, for one process at a time.
+
+    A signature is remembered for ``remember_s`` at least, and for twice as long at most. Raises `SettingError` where
+    the file is used by another process or cannot be used at all.
+    """
+
+    def __init__(self, folder: Path, *, max_bytes: int, remember_s: float) -> None:
+        self._max_bytes = max_bytes
+        self._remember_s = remember_s
+        self._path = folder / FILE
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._database = self._open()
+        except sqlite3.OperationalError as failure:
+            why = "another process is using it" if "locked" in str(failure) else str(failure)
+            raise SettingError(f"SENTIO_SPOOL={folder}: {FILE}: {why}") from None
+        except (sqlite3.DatabaseError, OSError) as failure:
+            raise SettingError(f"SENTIO_SPOOL={folder}: {FILE}: {failure}; see docs/webhooks.md") from None
+        producer, next_sequence = self._row("select producer, next_sequence from self")
+        self.producer: str = producer
+        self._next: int = next_sequence
+        first, size = self._row(
+            "select min(sequence), total(length(key) + length(value) + ?) from waiting", [WORD_BYTES]
+        )
+        self._first: int = next_sequence if first is None else first
+        self._size_bytes = int(size)
+        self._done: int = self._first - 1
+
+    @property
+    def size_bytes(self) -> int:
+        """Of what Kafka does not have yet, or is not known to have."""
+        return self._size_bytes
+
+    @property
+    def is_full(self) -> bool:
+        """Nothing is kept before Kafka takes something."""
+        return self._size_bytes > self._max_bytes
+
+    @property
+    def waiting(self) -> int:
+        """How many records that are."""
+        return self._next - 1 - self._done
+
+    def keep(self, prices: Sequence[Price]) -> list[int]:
+        """Keep those whose signature is not known, in their order; returns the places of these.
+
+        They outlive a SIGKILL, and a loss of power, when this returns. Raises `JournalFull`, or `Retryable` when the
+        disk does not take them; then none is kept.
+        """
+        now_s = time()
+        with self._transaction() as database:
+            freed = self._drop_done(database)
+            if self._size_bytes - freed > self._max_bytes:
+                raise JournalFull(f"{self.waiting} prices wait for Kafka, all that SENTIO_SPOOL_MAX_BYTES has room for")
+            # Read again: a commit whose outcome was unknown may have come to pass.
+            self._next, turned_at_s = self._row("select next_sequence, turned_at_s from self")
+            if now_s - turned_at_s > self._remember_s:
+                for statement in _TURN.split(";"):
+                    database.execute(statement)
+                database.execute("update self set turned_at_s = ?", [int(now_s)])
+            fresh = [place for place, price in enumerate(prices) if self._is_new(database, price.signature)]
+            added = self._add(database, [prices[place] for place in fresh], now_s) if fresh else 0
+        self._first = self._done + 1
+        self._next += len(fresh)
+        self._size_bytes += added - freed
+        return fresh
+
+    def read(self, after: int, at_most: int) -> Waiting | None:
+        """The records behind a sequence, if there are any."""
+        rows = self._database.execute(
+            "select key, value, at_ms, sequence from waiting where sequence > ? order by sequence limit ?",
+            [after, at_most],
+        ).fetchall()
+        if not rows:
+            return None
+        keys, values, times, sequences = (list(column) for column in zip(*rows, strict=True))
+        return Waiting(keys, values, times[0], sequences[-1])
+
+    def acknowledge(self, last: int) -> None:
+        """Kafka has all up to this sequence. They leave the file with the next prices, or with `settle`."""
+        self._done = last
+
+    @property
+    def acknowledged(self) -> int:
+        """The last sequence that Kafka has."""
+        return self._done
+
+    def settle(self) -> None:
+        """Take out what Kafka has; raises `Retryable` when the disk does not take it."""
+        if self._first <= self._done:
+            with self._transaction() as database:
+                freed = self._drop_done(database)
+            self._first = self._done + 1
+            self._size_bytes -= freed
+
+    def close(self) -> None:
+        self._database.close()
+
+    def _open(self) -> sqlite3.Connection:
+        database = sqlite3.connect(self._path, isolation_level=None, timeout=1.0, check_same_thread=False)
+        try:
+            for pragma in (
+                f"page_size = {PAGE_BYTES}",
+                "locking_mode = exclusive",
+                "journal_mode = wal",
+                "synchronous = full",
+                f"cache_size = -{CACHE_KB}",
+                f"wal_autocheckpoint = {WAL_PAGES}",
+            ):
+                database.execute(f"pragma {pragma}").fetchall()
+            database.execute("begin immediate")
+            _make(database)
+            database.execute("commit")
+        except BaseException:
+            database.close()
+            raise
+        return database
+
+    def _row(self, query: str, values: Sequence[object] = ()) -> tuple[Any, ...]:
+        found: tuple[Any, ...] = self._database.execute(query, values).fetchone()
+        return found
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        try:
+            self._database.execute("begin immediate")
+            try:
+                yield self._database
+                self._database.execute("commit")
+            except BaseException:
+                if self._database.in_transaction:
+                    self._database.execute("rollback")
+                raise
+        except sqlite3.Error as failure:
+            raise Retryable(f"{self._path} cannot be written: {failure}") from failure
+
+    def _drop_done(self, database: sqlite3.Connection) -> int:
+        """How many bytes that frees."""
+        if self._first > self._done:
+            return 0
+        span = [self._first, self._done]
+        [freed] = self._row(
+            "select total(length(key) + length(value) + ?) from waiting where sequence between ? and ?",
+            [WORD_BYTES, *span],
+        )
+        database.execute("delete from waiting where sequence between ? and ?", span)
+        return int(freed)
+
+    def _is_new(self, database: sqlite3.Connection, signature: str) -> bool:
+        """Whether it is the first of its kind; remembers it."""
+        digest = [blake2b(signature.encode(), digest_size=16).digest()]
+        if database.execute("select 1 from seen_before where signature = ?", digest).fetchone():
+            return False
+        return database.execute("insert or ignore into seen values (?)", digest).rowcount > 0
+
+    def _add(self, database: sqlite3.Connection, prices: Sequence[Price], now_s: float) -> int:
+        """How many bytes they take."""
+        sequences = range(self._next, self._next + len(prices))
+        events = [price.event for price in prices]
+        records = from_events(events, producer=[self.producer] * len(events), sequence=list(sequences))
+        keys, values = topic_of_event(EVENT).record_keys(events, self.producer), encode(EVENT, records)
+        at_ms = [int(now_s * 1_000)] * len(events)
+        database.executemany(
+            "insert into waiting values (?, ?, ?, ?)", zip(sequences, keys, values, at_ms, strict=True)
+        )
+        database.execute("update self set next_sequence = ?", [self._next + len(prices)])
+        return sum(map(len, keys)) + sum(map(len, values)) + WORD_BYTES * len(prices)
+
+
+def _make(database: sqlite3.Connection) -> None:
+    """Make the tables, where there are none; raises sqlite3.DatabaseError for those of another release."""
+    [version] = database.execute("pragma user_version").fetchone()
+    if version not in {0, VERSION}:
+        raise sqlite3.DatabaseError(f"it is of version {version}, this release knows {VERSION}")
+    if version == 0:
+        for statement in _TABLES.split(";"):
+            database.execute(statement)
+        producer = f"{NAME}@{UUID(bytes=uuid7().bytes)}"
+        database.execute("insert into self values (?, 0, ?)", [producer, int(time())])
