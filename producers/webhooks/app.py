@@ -3,6 +3,7 @@
 import asyncio
 import json
 import socket
+import sys
 import time
 import zlib
 from collections import Counter
@@ -189,7 +190,7 @@ def parse(body: bytes) -> list[Any]:
         except json.JSONDecodeError:
             raise
         except ValueError:  # a whole number of thousands of digits
-            events = json.loads(body, parse_float=Decimal, parse_constant=Decimal, parse_int=Decimal)
+            events = json.loads(body, parse_float=Decimal, parse_constant=Decimal, parse_int=_whole)
     except json.JSONDecodeError as failure:
         raise HTTPException(400, f"the body is not JSON: {failure.msg}, character {failure.pos}") from None
     except (ValueError, ArithmeticError, RecursionError) as failure:
@@ -197,6 +198,10 @@ def parse(body: bytes) -> list[Any]:
     if not isinstance(events, list):
         raise HTTPException(400, "the body is not an array of events")
     return events
+
+
+def _whole(digits: str) -> int | Decimal:
+    return int(digits) if len(digits) < sys.int_info.default_max_str_digits else Decimal(digits)
 
 
 def main(settings: WebhookSettings) -> None:

@@ -117,7 +117,7 @@ def _transferred(
             amount = amount.quantize(Decimal(1).scaleb(-token.decimals), context=_EXACT)
             if not amount:
                 raise Unusable(f"{where}.tokenAmount is less than the smallest unit of {token.symbol}")
-        changes[mint] = _EXACT.add(changes[mint], amount if came > 0 else -amount)
+        changes[mint] = _EXACT.add(changes[mint], amount if came > 0 else amount.copy_negate())
     return changes
 
 
@@ -139,12 +139,13 @@ def _user(deal: dict[str, Any]) -> str | None:
 def _native(deal: dict[str, Any], trader: str) -> Decimal:
     """SOL that was swapped without being wrapped. The balances would have fees, tips and rents in them."""
     total = Decimal(0)
-    for name, sign in (("nativeInput", -1), ("nativeOutput", 1)):
+    for name in ("nativeInput", "nativeOutput"):
         if deal.get(name) is None:
             continue
         given = _object(deal[name], f"events.swap.{name}")
         if given.get("account") == trader:
-            total += sign * _units(given.get("amount"), LAMPORTS, f"events.swap.{name}.amount")
+            amount = _units(given.get("amount"), LAMPORTS, f"events.swap.{name}.amount")
+            total = _EXACT.add(total, amount.copy_negate() if name == "nativeInput" else amount)
     return total
 
 
@@ -161,9 +162,10 @@ def _raw(event: dict[str, Any], tokens: Mapping[str, Token], now_s: float) -> Sw
     payer = keys[0] if keys else None
     trader = _address(payer.get("pubkey") if isinstance(payer, dict) else payer, "transaction.message.accountKeys[0]")
     changes: defaultdict[str, Decimal] = defaultdict(Decimal)
-    for name, sign in (("preTokenBalances", -1), ("postTokenBalances", 1)):
-        for mint, amount in _balances(meta, name, trader, tokens):
-            changes[mint] = _EXACT.add(changes[mint], sign * amount)
+    for mint, amount in _balances(meta, "preTokenBalances", trader, tokens):
+        changes[mint] = _EXACT.subtract(changes[mint], amount)
+    for mint, amount in _balances(meta, "postTokenBalances", trader, tokens):
+        changes[mint] = _EXACT.add(changes[mint], amount)
     return Swap(signature, slot, at_s, _nonzero(changes))
 
 
@@ -266,6 +268,6 @@ def _shown(value: object) -> str:
         return "an object" if isinstance(value, dict) else "an array"
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= LARGEST:
         return "a number beyond 10^20"
-    text = ascii(str(value)[:_SHOWN])[1:-1] if isinstance(value, str) else str(value)
+    text = ascii(value[: _SHOWN + 1])[1:-1] if isinstance(value, str) else str(value)
     text = text[:_SHOWN] + ("..." if len(text) > _SHOWN else "")
     return f"'{text}'" if isinstance(value, str) else text

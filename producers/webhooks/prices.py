@@ -41,10 +41,10 @@ class Pricing:
     def price(self, swap: Swap) -> Price:
         """Raises `NoPrice` where a swap says none, `Unusable` for one that cannot be."""
         base, quote, usd = self._legs(swap)
-        paid = amounts.product(-swap.changes[quote.mint], usd)
+        paid = amounts.product(swap.changes[quote.mint].copy_negate(), usd)
         price = amounts.ratio(paid, swap.changes[base.mint])
         if not 0 < price < BELOW:
-            raise Unusable(f"the price of {base.symbol} comes to {price:.10g} USD, not above 0 and below 10^18")
+            raise Unusable(f"the price of {base.symbol} comes to {price:f} USD, not above 0 and below 10^18")
         if base.quote and (swap.at_s, swap.slot) >= self._newest.get(base.mint, (0,))[:2]:
             self._newest[base.mint] = (swap.at_s, swap.slot, price)
         event = PriceUpdated(
