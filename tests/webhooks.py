@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,8 @@ SENTIO = Path(sys.executable).parent / "sentio"
 SECRET = "a secret of the tests"
 
 SOL = Token(symbol="SOL", mint="So11111111111111111111111111111111111111112", decimals=9, quote=True)
-USDC = Token(symbol="USDC", mint="EPjFWdd5AufqSSqeM2qN1xzybapC8G4wEGGkZwyTDt1v", decimals=6, usd="1")  # type: ignore[arg-type]
-USDT = Token(symbol="USDT", mint="Es9vMFrzaCERmJfrF4H2FYD4KCoNkY11McCe8BenwNYB", decimals=6, usd="1")  # type: ignore[arg-type]
+USDC = Token(symbol="USDC", mint="EPjFWdd5AufqSSqeM2qN1xzybapC8G4wEGGkZwyTDt1v", decimals=6, usd=Decimal(1))
+USDT = Token(symbol="USDT", mint="Es9vMFrzaCERmJfrF4H2FYD4KCoNkY11McCe8BenwNYB", decimals=6, usd=Decimal(1))
 BONK = Token(symbol="BONK", mint="DezXAZ8z7PnrnRJjz3wXBoRgixCa6xjnB7YaB1pPB263", decimals=5)
 JUP = Token(symbol="JUP", mint="JUPyiwrYJFskUPiHa7hkeR8VUtAeFoSYbKedZNsDvCN", decimals=6)
 TOKENS = {token.mint: token for token in (SOL, USDC, USDT, BONK, JUP)}
@@ -92,8 +93,11 @@ class Running:
         return str(until(self._address))
 
     def post(self, events: object, **headers: str) -> httpx.Response:
+        return self.send(json.dumps(events).encode(), **headers)
+
+    def send(self, body: bytes, **headers: str) -> httpx.Response:
         given = {"Authorization": SECRET, "Content-Type": "application/json"} | headers
-        return httpx.post(self.url, content=json.dumps(events), headers=given, timeout=10)
+        return httpx.post(self.url, content=body, headers=given, timeout=10)
 
     def _address(self) -> str | None:
         assert self.process.poll() is None, self.log.read_text()

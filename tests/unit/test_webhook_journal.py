@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from time import time
 
 import pytest
 
@@ -86,7 +87,7 @@ def test_what_was_acknowledged_and_not_taken_out_yet_is_read_again_the_same(tmp_
 def test_signatures_are_remembered_for_as_long_as_is_said_and_then_forgotten(
     kept: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    now_s = journal.time()
+    now_s = time()
     kept.keep([price(1)])
     for after_s, number, new in ((3_000, 1, []), (3_700, 2, [0]), (7_200, 1, []), (7_400, 3, [0]), (7_500, 1, [0])):
         monkeypatch.setattr(journal, "time", lambda at_s=now_s + after_s: at_s)
@@ -101,8 +102,10 @@ def test_a_full_journal_keeps_nothing_until_there_is_room(tmp_path: Path) -> Non
     assert small.is_full
     small.acknowledge(9)
     assert small.keep([price(11)]) == [0]
-    assert not small.is_full
     small.close()
+    again = opened(tmp_path, max_bytes=1_000)
+    assert (again.is_full, again.waiting) == (False, 1)
+    again.close()
 
 
 def test_nothing_is_known_of_prices_that_the_disk_did_not_take(kept: Journal, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,7 @@
 
 import gzip
 import json
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import pytest
 from pydantic import SecretStr
 
 from producers.webhooks import app as receiving
+from producers.webhooks import tokens
 from producers.webhooks.app import PATH, Receiver
 from producers.webhooks.prices import Price
 from sentio.config import WebhookSettings, load
@@ -192,7 +193,7 @@ async def test_other_methods_and_paths_are_not_there(client: httpx.AsyncClient) 
 
 
 @pytest.fixture
-def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[pytest.MonkeyPatch]:
+def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SENTIO_WEBHOOK_SECRET", SECRET)
     monkeypatch.setenv("SENTIO_WEBHOOK_TOKENS", str(tmp_path / "tokens.toml"))
@@ -230,4 +231,4 @@ def test_a_file_of_tokens_is_refused_with_the_place_in_it(tmp_path: Path, text: 
     if text is not None:
         path.write_text(text)
     with pytest.raises(SettingError, match=rf"SENTIO_WEBHOOK_TOKENS=.*tokens\.toml: {said}.*docs/webhooks\.md"):
-        receiving.tokens.read(path)
+        tokens.read(path)
