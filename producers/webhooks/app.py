@@ -1,17 +1,14 @@
 """The receiver: `POST /webhooks/helius`, answered with 200 once everything usable in it is safe."""
 
 import asyncio
-import json
+import gc
 import socket
-import sys
 import time
 import zlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from decimal import Decimal
 from hmac import compare_digest
-from typing import Any
 
 import uvicorn
 from starlette.applications import Starlette
@@ -21,7 +18,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from producers.webhooks import figures, helius, tokens
-from producers.webhooks.helius import NoPrice, Unusable
+from producers.webhooks.bodies import NoEvents, events, exact_events
+from producers.webhooks.helius import Inexact, NoPrice, Unusable
 from producers.webhooks.intake import Intake
 from producers.webhooks.journal import Journal
 from producers.webhooks.letters import Letters
@@ -74,10 +72,13 @@ class Receiver:
     async def _receive(self, request: Request) -> Response:
         began_s = time.monotonic()
         self._admit(request)
-        events = parse(await self._body(request))
-        found = self._read(events)
+        body = await self._body(request)
+        try:
+            found = self._read(body)
+        except NoEvents as why:
+            raise HTTPException(400, str(why)) from None
         new = await self._keep(found.prices, began_s + ANSWER_S)
-        self._tell(events, found)
+        self._tell(body, found)
         figures.count(found.ignored, accepted=new, repeated=len(found.prices) - new, refused=len(found.refused))
         figures.REQUESTS.labels("200").inc()
         figures.SECONDS.observe(time.monotonic() - began_s)
@@ -133,7 +134,14 @@ class Receiver:
     def _too_large(self) -> HTTPException:
         return HTTPException(413, f"the body has more than {self._most_bytes} bytes (SENTIO_WEBHOOK_BODY_BYTES)")
 
-    def _read(self, events: Sequence[object]) -> Found:
+    def _read(self, body: bytes) -> Found:
+        """Raises `NoEvents`."""
+        try:
+            return self._find(events(body))
+        except Inexact:
+            return self._find(exact_events(body))
+
+    def _find(self, events: Sequence[object]) -> Found:
         """In the order of slots, so that a quote has its price before it is used."""
         found = Found()
         swaps = []
@@ -168,10 +176,11 @@ class Receiver:
         except Retryable as failure:
             raise _later(str(failure)) from None
 
-    def _tell(self, events: Sequence[object], found: Found) -> None:
+    def _tell(self, body: bytes, found: Found) -> None:
+        whole = exact_events(body) if found.refused else []
         for index, signature, reason in found.refused:
             self._refused += 1
-            self._letters.send(events[index], index=index, signature=signature, reason=reason)
+            self._letters.send(whole[index], index=index, signature=signature, reason=reason)
             if self._once.due(reason.partition(" ")[0]):
                 log.get().warning(
                     "an event cannot be used; the others are",
@@ -180,28 +189,6 @@ class Receiver:
                     reason=reason,
                     refused=self._refused,
                 )
-
-
-def parse(body: bytes) -> list[Any]:
-    """The array of a body; raises HTTPException (400). NaN and Infinity are one event's fault, not all the others'."""
-    try:
-        try:
-            events = json.loads(body, parse_float=Decimal, parse_constant=Decimal)
-        except json.JSONDecodeError:
-            raise
-        except ValueError:  # a whole number of thousands of digits
-            events = json.loads(body, parse_float=Decimal, parse_constant=Decimal, parse_int=_whole)
-    except json.JSONDecodeError as failure:
-        raise HTTPException(400, f"the body is not JSON: {failure.msg}, character {failure.pos}") from None
-    except (ValueError, ArithmeticError, RecursionError) as failure:
-        raise HTTPException(400, f"the body is not JSON that can be read: {failure}") from None
-    if not isinstance(events, list):
-        raise HTTPException(400, "the body is not an array of events")
-    return events
-
-
-def _whole(digits: str) -> int | Decimal:
-    return int(digits) if len(digits) < sys.int_info.default_max_str_digits else Decimal(digits)
 
 
 def main(settings: WebhookSettings) -> None:
@@ -241,6 +228,9 @@ def _serve(settings: WebhookSettings, intake: Intake, letters: Letters, journal:
             callback_notify=lambda: _end_with(intake, server),
         )
     )
+    # Events are dictionaries in dictionaries, none of which refers to another: looking for cycles finds none.
+    gc.freeze()
+    gc.set_threshold(50_000)
     on_stop(lambda: setattr(server, "should_exit", True))
     if settings.metrics_port is not None:
         metrics.serve(settings.metrics_port, live=lambda: intake.live, ready=lambda: intake.ready)

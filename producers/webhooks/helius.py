@@ -28,6 +28,11 @@ FIRST_S = 1_584_316_800
 LARGEST = Decimal(10) ** 20
 """Of an amount, in whole tokens: a token has 2^64 of its smallest unit at most."""
 
+_FLOATS_END = 2.0**53
+"""Below it every whole number is a float."""
+
+_UNITS = [10.0**decimals for decimals in range(19)]
+_UNIT = [Decimal(1).scaleb(-decimals) for decimals in range(19)]
 _SIGNATURE = re.compile(r"[1-9A-HJ-NP-Za-km-z]{64,88}")
 _ADDRESS = re.compile(r"[1-9A-HJ-NP-Za-km-z]{32,44}")
 _DIGITS = re.compile(r"[0-9]{1,20}")
@@ -37,6 +42,10 @@ _SHOWN = 40
 
 class Unusable(ValueError):
     """The event is not as it should be: why, in one line."""
+
+
+class Inexact(Exception):
+    """A float, beyond what floats say exactly: the event has to be read again with decimals."""
 
 
 class NoPrice(Exception):
@@ -68,7 +77,7 @@ def signature_of(event: object) -> str | None:
 
 
 def swap(event: object, tokens: Mapping[str, Token], now_s: Callable[[], float] = time.time) -> Swap:
-    """Read one event. Raises `Unusable` or `NoPrice`."""
+    """Read one event. Raises `Unusable`, `NoPrice`, or `Inexact` where fractions are floats."""
     values = _object(event, "the event")
     if "transaction" in values:
         return _raw(values, tokens, now_s())
@@ -84,9 +93,7 @@ def _enhanced(event: dict[str, Any], tokens: Mapping[str, Token], now_s: float) 
     if event.get("transactionError") is not None:
         raise NoPrice("failed")
     slot, at_s = _slot(event), _time(event, "timestamp", now_s)
-    transfers = [
-        (place, _object(each, f"tokenTransfers[{place}]")) for place, each in enumerate(_list(event, "tokenTransfers"))
-    ]
+    transfers = _list(event, "tokenTransfers")
     deal = _deal(event)
     trader = _address(event.get("feePayer"), "feePayer")
     changes = _transferred(trader, transfers, tokens)
@@ -98,27 +105,41 @@ def _enhanced(event: dict[str, Any], tokens: Mapping[str, Token], now_s: float) 
     return Swap(signature, slot, at_s, _nonzero(changes))
 
 
-def _transferred(
-    trader: str, transfers: list[tuple[int, dict[str, Any]]], tokens: Mapping[str, Token]
-) -> dict[str, Decimal]:
+def _transferred(trader: str, transfers: list[Any], tokens: Mapping[str, Token]) -> dict[str, Decimal]:
     """What came to the trader less what went: hops between pools are not the trader's, and what passes through adds
     up to nothing.
     """
-    changes: defaultdict[str, Decimal] = defaultdict(Decimal)
-    for place, transfer in transfers:
-        came = (transfer.get("toUserAccount") == trader) - (transfer.get("fromUserAccount") == trader)
-        if not came:
-            continue
-        where = f"tokenTransfers[{place}]"
-        mint = _address(transfer.get("mint"), f"{where}.mint")
-        amount = _amount(transfer.get("tokenAmount"), f"{where}.tokenAmount")
-        if token := tokens.get(mint):
-            # A JSON number that JavaScript wrote of whole units: the nearest of those is what it was.
-            amount = amount.quantize(Decimal(1).scaleb(-token.decimals), context=_EXACT)
-            if not amount:
-                raise Unusable(f"{where}.tokenAmount is less than the smallest unit of {token.symbol}")
-        changes[mint] = _EXACT.add(changes[mint], amount if came > 0 else amount.copy_negate())
+    changes: dict[str, Decimal] = {}
+    for place, transfer in enumerate(transfers):
+        try:
+            came = _came(_object(transfer, "it"), trader)
+            if came:
+                mint, amount = _moved(transfer, tokens)
+                change = amount if came > 0 else amount.copy_negate()
+                changes[mint] = _EXACT.add(changes[mint], change) if mint in changes else change
+        except Unusable as why:
+            raise Unusable(f"tokenTransfers[{place}]: {why}") from None
     return changes
+
+
+def _came(transfer: dict[str, Any], trader: str) -> int:
+    """1 when it came to the trader, -1 when it went."""
+    return (transfer.get("toUserAccount") == trader) - (transfer.get("fromUserAccount") == trader)
+
+
+def _moved(transfer: dict[str, Any], tokens: Mapping[str, Token]) -> tuple[str, Decimal]:
+    """The mint, and how much of it."""
+    mint, amount = transfer.get("mint"), transfer.get("tokenAmount")
+    token = tokens.get(mint) if isinstance(mint, str) else None
+    if token is None:
+        return _address(mint, "mint"), _amount(amount, "tokenAmount")
+    if isinstance(amount, float) and amount * _UNITS[token.decimals] >= _FLOATS_END:
+        raise Inexact
+    # A number that JavaScript wrote of whole units: the nearest of those is what it was.
+    units = _amount(amount, "tokenAmount").quantize(_UNIT[token.decimals], context=_EXACT)
+    if not units:
+        raise Unusable(f"tokenAmount is less than the smallest unit of {token.symbol}")
+    return token.mint, units
 
 
 def _deal(event: dict[str, Any]) -> dict[str, Any]:
@@ -172,24 +193,23 @@ def _raw(event: dict[str, Any], tokens: Mapping[str, Token], now_s: float) -> Sw
 def _balances(
     meta: dict[str, Any], name: str, trader: str, tokens: Mapping[str, Token]
 ) -> Iterator[tuple[str, Decimal]]:
-    for place, each in enumerate(_list(meta, name, "meta.")):
-        where = f"meta.{name}[{place}]"
-        balance = _object(each, where)
-        if balance.get("owner") != trader:
-            continue
-        mint = _address(balance.get("mint"), f"{where}.mint")
-        amount = _object(balance.get("uiTokenAmount"), f"{where}.uiTokenAmount")
-        decimals = amount.get("decimals")
-        token = tokens.get(mint)
-        if type(decimals) is not int or not 0 <= decimals <= MOST_DECIMALS:
-            raise Unusable(
-                f"{where}.uiTokenAmount.decimals is {_shown(decimals)}, not a whole number from 0 to {MOST_DECIMALS}"
-            )
-        if token and decimals != token.decimals:
-            raise Unusable(
-                f"{where}: {token.symbol} has {decimals} decimals, SENTIO_WEBHOOK_TOKENS says {token.decimals}"
-            )
-        yield mint, _units(amount.get("amount"), decimals, f"{where}.uiTokenAmount.amount")
+    for place, balance in enumerate(_list(meta, name, "meta.")):
+        try:
+            if _object(balance, "it").get("owner") == trader:
+                yield _balance(balance, tokens)
+        except Unusable as why:
+            raise Unusable(f"meta.{name}[{place}]: {why}") from None
+
+
+def _balance(balance: dict[str, Any], tokens: Mapping[str, Token]) -> tuple[str, Decimal]:
+    mint = _address(balance.get("mint"), "mint")
+    amount = _object(balance.get("uiTokenAmount"), "uiTokenAmount")
+    decimals = amount.get("decimals")
+    if type(decimals) is not int or not 0 <= decimals <= MOST_DECIMALS:
+        raise Unusable(f"uiTokenAmount.decimals is {_shown(decimals)}, not a whole number from 0 to {MOST_DECIMALS}")
+    if (token := tokens.get(mint)) and decimals != token.decimals:
+        raise Unusable(f"{token.symbol} has {decimals} decimals, SENTIO_WEBHOOK_TOKENS says {token.decimals}")
+    return mint, _units(amount.get("amount"), decimals, "uiTokenAmount.amount")
 
 
 def _nonzero(changes: Mapping[str, Decimal]) -> dict[str, Decimal]:
@@ -245,11 +265,12 @@ def _time(values: dict[str, Any], name: str, now_s: float) -> int:
 
 
 def _amount(value: object, name: str) -> Decimal:
-    if isinstance(value, bool) or not isinstance(value, (int, Decimal)):
+    if isinstance(value, bool) or not isinstance(value, (int, float, Decimal)):
         raise Unusable(f"{name} is {_shown(value)}, not a number")
-    if not Decimal(value).is_finite() or not 0 < value <= LARGEST:
-        raise Unusable(f"{name} is {_shown(value)}, not a finite number above 0, up to 10^20")
-    return Decimal(value)
+    amount = Decimal(repr(value)) if isinstance(value, float) else Decimal(value)
+    if not amount.is_finite() or not 0 < amount <= LARGEST:
+        raise Unusable(f"{name} is {_shown(amount)}, not a finite number above 0, up to 10^20")
+    return amount
 
 
 def _units(value: object, decimals: int, name: str) -> Decimal:

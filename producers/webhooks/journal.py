@@ -92,6 +92,7 @@ class Journal:
         first, size = self._row(
             "select min(sequence), total(length(key) + length(value) + ?) from waiting", [WORD_BYTES]
         )
+        [self._has_before] = self._row("select exists (select 1 from seen_before)")
         self._first: int = next_sequence if first is None else first
         self._size_bytes = int(size)
         self._done: int = self._first - 1
@@ -128,6 +129,7 @@ class Journal:
                 for statement in _TURN.split(";"):
                     database.execute(statement)
                 database.execute("update self set turned_at_s = ?", [int(now_s)])
+                self._has_before = True
             fresh = [place for place, price in enumerate(prices) if self._is_new(database, price.signature)]
             added = self._add(database, [prices[place] for place in fresh], now_s) if fresh else 0
         self._first = self._done + 1
@@ -219,7 +221,7 @@ class Journal:
     def _is_new(self, database: sqlite3.Connection, signature: str) -> bool:
         """Whether it is the first of its kind; remembers it."""
         digest = [blake2b(signature.encode(), digest_size=16).digest()]
-        if database.execute("select 1 from seen_before where signature = ?", digest).fetchone():
+        if self._has_before and database.execute("select 1 from seen_before where signature = ?", digest).fetchone():
             return False
         return database.execute("insert or ignore into seen values (?)", digest).rowcount > 0
 

@@ -40,14 +40,19 @@ class Sender:
         self._again_s = again_s
         self._lock = threading.Lock()
         self.sent = Sent()
+        self.began_s = 0.0
+        """Monotonic; when the first was due."""
+
+        self.answered_s: dict[int, float] = {}
+        """Monotonic; when each, by its number, was answered with 200."""
 
     def run(self, bodies: Iterable[bytes], *, every_s: float, stop: threading.Event) -> Sent:
         """Send all, one ``every_s``; returns when each is answered or given up."""
         numbered = enumerate(bodies)
-        start_s = time.monotonic()
+        self.began_s = time.monotonic()
 
         def due(number: int) -> float:
-            return start_s + number * every_s
+            return self.began_s + number * every_s
 
         threads = [
             threading.Thread(target=self._work, args=(numbered, due, stop), daemon=True)
@@ -67,16 +72,17 @@ class Sender:
             if number < 0:
                 break
             stop.wait(max(0.0, due(number) - time.monotonic()))
-            self._deliver(connection, body, stop)
+            self._deliver(connection, number, body, stop)
         connection.close()
 
-    def _deliver(self, connection: http.client.HTTPConnection, body: bytes, stop: threading.Event) -> None:
+    def _deliver(self, connection: http.client.HTTPConnection, number: int, body: bytes, stop: threading.Event) -> None:
         for _ in range(MOST_TIMES):
             status, answer = self._post(connection, body)
             with self._lock:
                 self.sent.requests += 1
                 self.sent.statuses[status] += 1
                 if status == "200":
+                    self.answered_s[number] = time.monotonic()
                     self._note(json.loads(answer))
                     return
             if stop.wait(self._again_s):

@@ -80,11 +80,13 @@ class _Swap:
 class Simulation:
     """The same deliveries for the same arguments. ``rate`` is in events a second of the chain's time."""
 
-    def __init__(self, tokens: Mapping[str, Token], *, seed: int, start_s: float, rate: float, batch: int) -> None:
+    def __init__(
+        self, tokens: Mapping[str, Token], *, seed: int, start_s: float, rate: float, batch: int, bad: float = BAD
+    ) -> None:
         self._random = random.Random(f"webhooks {seed}")  # noqa: S311 - no secret
         self._money = [token for token in tokens.values() if token.usd]
         self._bases = [token for token in tokens.values() if not token.usd]
-        self._start_s, self._rate, self._batch = start_s, rate, batch
+        self._start_s, self._rate, self._batch, self._bad_part = start_s, rate, batch, bad
         self._wallets = [self._text(44) for _ in range(WALLETS)]
         self._usd = {token.mint: 10 ** self._random.uniform(-4, 2.5) for token in self._bases}
         self._recent: deque[Event] = deque(maxlen=RECENT)
@@ -102,13 +104,13 @@ class Simulation:
         if kind < REPEATED and self._recent:
             delivery.events.append(self._random.choice(self._recent))
             delivery.repeated += 1
-        elif kind < REPEATED + BAD:
+        elif kind < REPEATED + self._bad_part:
             delivery.events.append(self._bad(number))
             delivery.refused += 1
-        elif kind < REPEATED + BAD + OTHER:
+        elif kind < REPEATED + self._bad_part + OTHER:
             delivery.events.append(self._other(number))
             delivery.ignored += 1
-        elif kind < REPEATED + BAD + OTHER + UNKNOWN:
+        elif kind < REPEATED + self._bad_part + OTHER + UNKNOWN:
             delivery.events.append(self._written(self._swap(number, unknown=True)))
             delivery.ignored += 1
         else:

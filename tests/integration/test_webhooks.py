@@ -130,7 +130,7 @@ def test_receiver_that_is_killed_again_and_again_counts_no_price_twice_and_loses
     found = deliveries(3_000, seed=2, batch=10)
     contents = bodies(found)
     moments = random.Random(3)
-    for _ in range(3):
+    for _ in range(2):
         with receiver(kafka.bootstrap, kafka.prefix, tmp_path) as killed, sending(killed.url, contents) as sender:
             answered = moments.randrange(20, 200)
             until(lambda: sender.sent.requests >= answered)  # noqa: B023 - called here
@@ -168,9 +168,9 @@ def test_outage_of_kafka_is_waited_out_in_the_journal_and_beyond_it_by_the_sende
     own_kafka: KafkaServer, database: str, tmp_path: Path
 ) -> None:
     settings = consumer_settings(own_kafka.start(), "outage", database)
-    found = deliveries(3_000, seed=4, batch=100)
+    found = deliveries(8_000, seed=4, batch=250)
     contents = bodies(found)
-    with receiver(settings.kafka, "outage", tmp_path, SENTIO_SPOOL_MAX_BYTES=str(300_000)) as outlasting:
+    with receiver(settings.kafka, "outage", tmp_path, SENTIO_SPOOL_MAX_BYTES=str(1 << 20)) as outlasting:
         assert send(outlasting.url, contents[:5]).sent.statuses == {"200": 5}
         own_kafka.kill()
         place = 5

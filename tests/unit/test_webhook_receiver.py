@@ -92,7 +92,7 @@ async def test_the_good_events_of_a_request_are_kept_and_the_bad_ones_named(
     )
 
     assert answer.status_code == 200
-    reason = "tokenTransfers[1].tokenAmount is -1, not a finite number above 0, up to 10^20"
+    reason = "tokenTransfers[1]: tokenAmount is -1, not a finite number above 0, up to 10^20"
     assert answer.json() == {
         "accepted": 2,
         "repeated": 0,
