@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import typer.main
+from pydantic_core import PydanticUndefined
 
 from gateway.rest.app import api
 from schemas.topics import topics
@@ -24,6 +25,7 @@ KINDS = (
     config.DatabaseSettings,
     config.ConsumerSettings,
     config.PublisherSettings,
+    config.WebhookSettings,
     config.StreamSettings,
     config.RestSettings,
 )
@@ -37,7 +39,7 @@ def rows(text: str) -> dict[str, list[str]]:
 
 def default(kind: type[config.Settings], name: str) -> str:
     value = kind.model_fields[name].default
-    if value is None:
+    if value is None or value is PydanticUndefined:
         return ""
     return f"`{value.get_secret_value() if hasattr(value, 'get_secret_value') else value}`"
 
