@@ -86,6 +86,7 @@ class Running:
 
     process: "subprocess.Popen[bytes]"
     log: Path
+    environment: dict[str, str]
 
     @property
     def url(self) -> str:
@@ -111,7 +112,7 @@ def receiver(bootstrap: str, prefix: str, folder: Path, **more: str) -> Iterator
     tokens, log = folder / "tokens.toml", folder / "receiver.log"
     tokens.write_text(toml())
     log.write_text("")
-    environment = os.environ | {
+    environment = dict(os.environ) | {
         "SENTIO_KAFKA": bootstrap,
         "SENTIO_TOPIC_PREFIX": prefix,
         "SENTIO_SPOOL": str(folder / "spool"),
@@ -122,7 +123,7 @@ def receiver(bootstrap: str, prefix: str, folder: Path, **more: str) -> Iterator
     with log.open("ab") as said:
         process = subprocess.Popen([SENTIO, "run", "webhooks"], env=environment | more, stdout=said, stderr=said)
         try:
-            yield Running(process, log)
+            yield Running(process, log, environment | more)
         finally:
             process.kill()
             process.wait()

@@ -32,7 +32,7 @@ from sentio.stopping import on_stop
 PATH = "/webhooks/helius"
 
 ANSWER_S = 0.9
-"""Helius waits for one second."""
+"""So long a request waits for the disk; Helius waits for one second."""
 
 RETRY_AFTER_S = 1
 END_S = 3
@@ -77,7 +77,7 @@ class Receiver:
             found = self._read(body)
         except NoEvents as why:
             raise HTTPException(400, str(why)) from None
-        new = await self._keep(found.prices, began_s + ANSWER_S)
+        new = await self._keep(found.prices)
         self._tell(body, found)
         figures.count(found.ignored, accepted=new, repeated=len(found.prices) - new, refused=len(found.refused))
         figures.REQUESTS.labels("200").inc()
@@ -161,14 +161,14 @@ class Receiver:
                 found.refused.append((index, swap.signature, str(why)))
         return found
 
-    async def _keep(self, prices: Sequence[Price], until_s: float) -> int:
+    async def _keep(self, prices: Sequence[Price]) -> int:
         """How many were new; raises HTTPException (503) when they are not known to be safe in time."""
         if not prices:
             return 0
         try:
             kept = asyncio.wrap_future(self._intake.keep(prices))
             # Not cancelled when the time is over: what it comes to is then found to be a repeat.
-            await asyncio.wait([kept], timeout=max(0.0, until_s - time.monotonic()))
+            await asyncio.wait([kept], timeout=ANSWER_S)
             if not kept.done():
                 kept.add_done_callback(_heard)
                 raise _later("the prices are not on disk yet")

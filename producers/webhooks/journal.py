@@ -31,7 +31,7 @@ CACHE_KB = 32 * 1024
 PAGE_BYTES = 1_024
 """Signatures come in no order, and each dirties a page of its own."""
 
-WAL_PAGES = 16_000
+WAL_PAGES = 4_000
 WORD_BYTES = 100
 """Of a waiting record beside its key and value, for the bound on the size."""
 

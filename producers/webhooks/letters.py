@@ -15,7 +15,7 @@ from sentio import kafka, log
 from sentio.config import WebhookSettings
 from sentio.topics import DEAD_SUFFIX
 
-MOST_WAITING = 10_000
+MOST_WAITING, MOST_WAITING_KB = 10_000, 64 * 1024
 CLOSE_S = 1.0
 LONGEST_BYTES = 200_000
 """Of an event; of a longer one only the reason is kept."""
@@ -28,7 +28,12 @@ class Letters:
         self._topic = topic_of_event(EVENT).full_name(settings.topic_prefix) + DEAD_SUFFIX
         self._producer = Producer(
             kafka.client(settings.kafka, name="webhooks-dead-letters")
-            | {"enable.idempotence": True, "acks": "all", "queue.buffering.max.messages": MOST_WAITING}
+            | {
+                "enable.idempotence": True,
+                "acks": "all",
+                "queue.buffering.max.messages": MOST_WAITING,
+                "queue.buffering.max.kbytes": MOST_WAITING_KB,
+            }
         )
         self._once = log.OncePer()
 

@@ -3,6 +3,8 @@
 import json
 import random
 import signal
+import socket
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -11,6 +13,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 
+import httpx
 import pytest
 
 from consumers.store.store import Store
@@ -19,12 +22,13 @@ from producers.webhooks.sending import Sender
 from producers.webhooks.simulator import Delivery, Expected, Simulation
 from schemas.codec import decode
 from sentio import kafka as kafka_access
-from sentio.config import ConsumerSettings
+from sentio import topics
+from sentio.config import ConsumerSettings, Settings, load
 from sentio.stack.kafka import KafkaServer
 from sentio.testing.servers import Kafka
 from tests import pipeline
 from tests.pipeline import consumer_settings, running, until
-from tests.webhooks import BONK, SECRET, TOKENS, Running, bought, receiver
+from tests.webhooks import BONK, SECRET, SENTIO, TOKENS, Running, bought, receiver
 
 Row = tuple[str, Decimal, datetime]
 
@@ -44,6 +48,11 @@ def expected(found: list[Delivery]) -> list[Row]:
 
 def row(price: Expected) -> Row:
     return price.symbol, price.price, datetime.fromtimestamp(price.at_s, UTC)
+
+
+def make_topics(kafka: Kafka) -> None:
+    settings = load(Settings, kafka=kafka.bootstrap, topic_prefix=kafka.prefix, partitions=3)
+    topics.apply(settings, [change for change in topics.plan(settings) if change.lines])
 
 
 def send(url: str, contents: list[bytes], *, connections: int = 4) -> Sender:
@@ -121,6 +130,23 @@ def test_rows_are_what_the_simulator_says_they_should_be(
     letters = [message for messages in kafka_access.read(settings.kafka, spans) for message in messages]
     assert len(letters) == sum(delivery.refused for delivery in found)
     assert all(dict(letter.headers() or [])["error.message"] for letter in letters)
+
+
+def test_simulating_command_agrees_with_the_receiver_which_shows_what_it_counts(kafka: Kafka, tmp_path: Path) -> None:
+    make_topics(kafka)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        metrics = free.getsockname()[1]
+    with receiver(kafka.bootstrap, kafka.prefix, tmp_path, SENTIO_METRICS_PORT=str(metrics)) as shown:
+        command = [str(SENTIO), "webhooks", "simulate", "--url", shown.url, "--rate", "2000", "--events", "400"]
+        done = subprocess.run(command, env=shown.environment, capture_output=True, timeout=60, check=False)
+        answered = json.loads(done.stdout)["answered"]
+        figures = httpx.get(f"http://127.0.0.1:{metrics}/metrics").text
+        assert httpx.get(f"http://127.0.0.1:{metrics}/readyz").status_code == 200
+        stopped(shown)
+
+    assert done.returncode == 0, done.stderr
+    assert f'sentio_webhook_events_total{{outcome="accepted",reason=""}} {answered["accepted"]}.0' in figures
+    assert 'sentio_webhook_requests_total{status="200"} 40.0' in figures
 
 
 @pytest.mark.usefixtures("rows_written")
