@@ -48,8 +48,8 @@ GOALS = [
     Goal("10,000 prices a second", at_most_us=100.0, part="each_us", who="sentio: 100 a request"),
 ]
 RATE = 11_500
-SECONDS = 15
-WARM_UP_S = 3
+SECONDS = 10
+WARM_UP_S = 2
 EVENTS = RATE * SECONDS
 BATCHES = (100, 20)
 CONNECTIONS = 8

@@ -6,10 +6,11 @@ it. Knows nothing of Kafka or HTTP. Used by one thread.
 """
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import blake2b
+from itertools import islice
 from pathlib import Path
 from time import time
 from typing import Any
@@ -27,26 +28,30 @@ FILE = "webhooks.sqlite"
 NAME = "webhooks"
 EVENT = "PriceUpdated"
 
-CACHE_KB = 32 * 1024
-PAGE_BYTES = 1_024
-"""Signatures come in no order, and each dirties a page of its own."""
+RECENT = 200_000
+"""So many signatures are known whatever slot they come with again; a transaction is in one slot for good, so that the
+others are looked for where they would be.
+"""
 
-WAL_PAGES = 4_000
 WORD_BYTES = 100
 """Of a waiting record beside its key and value, for the bound on the size."""
 
 VERSION = 1
+_SLOT, _DIGEST = 8, 16
+"""Bytes of each in a key."""
+
+_BEFORE = "select 1 from seen_before where slot_and_signature = ?"
 _TABLES = f"""
     create table self (producer text not null, next_sequence integer not null, turned_at_s integer not null);
     create table waiting (sequence integer primary key, key blob not null, value blob not null, at_ms integer not null);
-    create table seen (signature blob primary key) without rowid;
-    create table seen_before (signature blob primary key) without rowid;
+    create table seen (slot_and_signature blob primary key) without rowid;
+    create table seen_before (slot_and_signature blob primary key) without rowid;
     pragma user_version = {VERSION};
 """
 _TURN = """
     drop table seen_before;
     alter table seen rename to seen_before;
-    create table seen (signature blob primary key) without rowid;
+    create table seen (slot_and_signature blob primary key) without rowid;
 """
 
 
@@ -93,6 +98,8 @@ class Journal:
             "select min(sequence), total(length(key) + length(value) + ?) from waiting", [WORD_BYTES]
         )
         [self._has_before] = self._row("select exists (select 1 from seen_before)")
+        self._recent: dict[bytes, None] = {}
+        self._remember(self._newest_digests())
         self._first: int = next_sequence if first is None else first
         self._size_bytes = int(size)
         self._done: int = self._first - 1
@@ -130,10 +137,12 @@ class Journal:
                     database.execute(statement)
                 database.execute("update self set turned_at_s = ?", [int(now_s)])
                 self._has_before = True
-            fresh = [place for place, price in enumerate(prices) if self._is_new(database, price.signature)]
+            digests = [blake2b(price.signature.encode(), digest_size=_DIGEST).digest() for price in prices]
+            fresh = self._fresh(database, prices, digests)
             added = self._add(database, [prices[place] for place in fresh], now_s) if fresh else 0
         self._first = self._done + 1
         self._next += len(fresh)
+        self._remember(digests[place] for place in fresh)
         self._size_bytes += added - freed
         return fresh
 
@@ -172,12 +181,9 @@ class Journal:
         database = sqlite3.connect(self._path, isolation_level=None, timeout=1.0, check_same_thread=False)
         try:
             for pragma in (
-                f"page_size = {PAGE_BYTES}",
                 "locking_mode = exclusive",
                 "journal_mode = wal",
                 "synchronous = full",
-                f"cache_size = -{CACHE_KB}",
-                f"wal_autocheckpoint = {WAL_PAGES}",
             ):
                 database.execute(f"pragma {pragma}").fetchall()
             database.execute("begin immediate")
@@ -218,12 +224,35 @@ class Journal:
         database.execute("delete from waiting where sequence between ? and ?", span)
         return int(freed)
 
-    def _is_new(self, database: sqlite3.Connection, signature: str) -> bool:
-        """Whether it is the first of its kind; remembers it."""
-        digest = [blake2b(signature.encode(), digest_size=16).digest()]
-        if self._has_before and database.execute("select 1 from seen_before where signature = ?", digest).fetchone():
-            return False
-        return database.execute("insert or ignore into seen values (?)", digest).rowcount > 0
+    def _fresh(self, database: sqlite3.Connection, prices: Sequence[Price], digests: Sequence[bytes]) -> list[int]:
+        """The places of those that are the first of their kind; has them in the table."""
+        fresh, here = [], set()
+        for place, (price, digest) in enumerate(zip(prices, digests, strict=True)):
+            if digest in self._recent or digest in here:
+                continue
+            # Slots first: so those of a moment share a page.
+            key = [price.slot.to_bytes(_SLOT) + digest]
+            if self._has_before and database.execute(_BEFORE, key).fetchone():
+                continue
+            if database.execute("insert or ignore into seen values (?)", key).rowcount:
+                fresh.append(place)
+                here.add(digest)
+        return fresh
+
+    def _remember(self, digests: Iterable[bytes]) -> None:
+        self._recent.update(dict.fromkeys(digests))
+        for digest in list(islice(self._recent, max(0, len(self._recent) - RECENT))):
+            del self._recent[digest]
+
+    def _newest_digests(self) -> list[bytes]:
+        """Of the highest slots, those last."""
+        found: list[bytes] = []
+        for table in ("seen", "seen_before"):
+            rows = self._database.execute(
+                f"select slot_and_signature from {table} order by 1 desc limit ?", [RECENT - len(found)]
+            )
+            found += [key[_SLOT:] for (key,) in rows]
+        return found[::-1]
 
     def _add(self, database: sqlite3.Connection, prices: Sequence[Price], now_s: float) -> int:
         """How many bytes they take."""

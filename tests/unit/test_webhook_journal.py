@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from time import time
+from typing import Any
 
 import pytest
 
@@ -20,8 +21,8 @@ from tests.webhooks import BONK, NOW_S, TOKENS, bought
 ROOM = 1 << 20
 
 
-def price(number: int) -> Price:
-    swap = helius.swap(bought(BONK, 5, number, number=number), TOKENS, lambda: float(NOW_S))
+def price(number: int, **more: Any) -> Price:
+    swap = helius.swap(bought(BONK, 5, number, number=number, **more), TOKENS, lambda: float(NOW_S))
     return Pricing(TOKENS).price(swap)
 
 
@@ -87,11 +88,26 @@ def test_what_was_acknowledged_and_not_taken_out_yet_is_read_again_the_same(tmp_
 def test_signatures_are_remembered_for_as_long_as_is_said_and_then_forgotten(
     kept: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(journal, "RECENT", 0)
     now_s = time()
     kept.keep([price(1)])
     for after_s, number, new in ((3_000, 1, []), (3_700, 2, [0]), (7_200, 1, []), (7_400, 3, [0]), (7_500, 1, [0])):
         monkeypatch.setattr(journal, "time", lambda at_s=now_s + after_s: at_s)
         assert kept.keep([price(number)]) == new, after_s
+
+
+def test_a_signature_that_comes_with_another_slot_is_a_repeat_while_it_is_recent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal, "RECENT", 3)
+    first = opened(tmp_path)
+    assert first.keep([price(1), price(1, slot=7), price(2), price(3), price(4)]) == [0, 2, 3, 4]
+    assert first.keep([price(2, slot=8), price(2)]) == []
+    first.close()
+    second = opened(tmp_path)
+    assert second.keep([price(2, slot=9), price(1)]) == []
+    assert second.keep([price(1, slot=9)]) == [0]  # not one of the newest any more
+    second.close()
 
 
 def test_a_full_journal_keeps_nothing_until_there_is_room(tmp_path: Path) -> None:
