@@ -8,9 +8,8 @@ import re
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from decimal import Context, Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 from producers.webhooks.tokens import Token
 
@@ -33,6 +32,9 @@ _FLOATS_END = 2.0**53
 
 _UNITS = [10.0**decimals for decimals in range(19)]
 _UNIT = [Decimal(1).scaleb(-decimals) for decimals in range(19)]
+_BOTH = 2
+"""Sides of a swap."""
+
 _SIGNATURE = re.compile(r"[1-9A-HJ-NP-Za-km-z]{64,88}")
 _ADDRESS = re.compile(r"[1-9A-HJ-NP-Za-km-z]{32,44}")
 _DIGITS = re.compile(r"[0-9]{1,20}")
@@ -52,8 +54,7 @@ class NoPrice(Exception):
     """The event is fine, and says no price that is wanted: which kind of event it is."""
 
 
-@dataclass(frozen=True, slots=True)
-class Swap:
+class Swap(NamedTuple):
     """What the one who signed a transaction exchanged in it, whatever pools it went through."""
 
     signature: str
@@ -94,14 +95,15 @@ def _enhanced(event: dict[str, Any], tokens: Mapping[str, Token], now_s: float) 
         raise NoPrice("failed")
     slot, at_s = _slot(event), _time(event, "timestamp", now_s)
     transfers = _list(event, "tokenTransfers")
-    deal = _deal(event)
     trader = _address(event.get("feePayer"), "feePayer")
     changes = _transferred(trader, transfers, tokens)
-    if not changes and (user := _user(deal)):
-        trader = user  # somebody else paid the fee
-        changes = _transferred(trader, transfers, tokens)
-    if WRAPPED_SOL not in changes and (lamports := _native(deal, trader)):
-        changes[WRAPPED_SOL] = lamports
+    if len(changes) < _BOTH:
+        deal = _deal(event)
+        if not changes and (user := _user(deal)):
+            trader = user  # somebody else paid the fee
+            changes = _transferred(trader, transfers, tokens)
+        if WRAPPED_SOL not in changes and (lamports := _native(deal, trader)):
+            changes[WRAPPED_SOL] = lamports
     return Swap(signature, slot, at_s, _nonzero(changes))
 
 
@@ -111,20 +113,17 @@ def _transferred(trader: str, transfers: list[Any], tokens: Mapping[str, Token])
     """
     changes: dict[str, Decimal] = {}
     for place, transfer in enumerate(transfers):
-        try:
-            came = _came(_object(transfer, "it"), trader)
-            if came:
+        if not isinstance(transfer, dict):
+            raise Unusable(f"tokenTransfers[{place}] is {_shown(transfer)}, not an object")
+        came = (transfer.get("toUserAccount") == trader) - (transfer.get("fromUserAccount") == trader)
+        if came:
+            try:
                 mint, amount = _moved(transfer, tokens)
-                change = amount if came > 0 else amount.copy_negate()
-                changes[mint] = _EXACT.add(changes[mint], change) if mint in changes else change
-        except Unusable as why:
-            raise Unusable(f"tokenTransfers[{place}]: {why}") from None
+            except Unusable as why:
+                raise Unusable(f"tokenTransfers[{place}]: {why}") from None
+            change = amount if came > 0 else amount.copy_negate()
+            changes[mint] = _EXACT.add(changes[mint], change) if mint in changes else change
     return changes
-
-
-def _came(transfer: dict[str, Any], trader: str) -> int:
-    """1 when it came to the trader, -1 when it went."""
-    return (transfer.get("toUserAccount") == trader) - (transfer.get("fromUserAccount") == trader)
 
 
 def _moved(transfer: dict[str, Any], tokens: Mapping[str, Token]) -> tuple[str, Decimal]:

@@ -135,7 +135,7 @@ class Intake:
         that are older than the one before.
         """
         together = [(price, place) for place, (prices, _) in enumerate(arrived) for price in prices]
-        together.sort(key=lambda one: (one[0].event.observed_at, one[0].slot))
+        together.sort(key=lambda one: (one[0].at_s, one[0].slot))
         try:
             new = self._journal.keep([price for price, _ in together])
         except Retryable as failure:

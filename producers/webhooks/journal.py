@@ -16,17 +16,18 @@ from time import time
 from typing import Any
 from uuid import UUID
 
+import pyarrow as pa
 from uuid_utils import uuid7
 
 from producers.webhooks.prices import Price
 from schemas.codec import encode
-from schemas.columns import from_events
-from schemas.topics import topic_of_event
+from schemas.columns import arrow_schema
 from sentio.errors import Retryable, SettingError
 
 FILE = "webhooks.sqlite"
 NAME = "webhooks"
 EVENT = "PriceUpdated"
+SOURCE = "helius"
 
 RECENT = 200_000
 """So many signatures are known whatever slot they come with again; a transaction is in one slot for good, so that the
@@ -257,10 +258,18 @@ class Journal:
     def _add(self, database: sqlite3.Connection, prices: Sequence[Price], now_s: float) -> int:
         """How many bytes they take."""
         sequences = range(self._next, self._next + len(prices))
-        events = [price.event for price in prices]
-        records = from_events(events, producer=[self.producer] * len(events), sequence=list(sequences))
-        keys, values = topic_of_event(EVENT).record_keys(events, self.producer), encode(EVENT, records)
-        at_ms = [int(now_s * 1_000)] * len(events)
+        columns = {
+            "event_id": [price.event_id for price in prices],
+            "producer": [self.producer] * len(prices),
+            "sequence": list(sequences),
+            "symbol": [price.symbol for price in prices],
+            "price": [price.usd for price in prices],
+            "source": [SOURCE] * len(prices),
+            "observed_at": [price.at_s * 1_000_000 for price in prices],
+        }
+        values = encode(EVENT, pa.RecordBatch.from_pydict(columns, schema=arrow_schema(EVENT)))
+        keys = [price.symbol.encode() for price in prices]
+        at_ms = [int(now_s * 1_000)] * len(prices)
         database.executemany(
             "insert into waiting values (?, ?, ?, ?)", zip(sequences, keys, values, at_ms, strict=True)
         )

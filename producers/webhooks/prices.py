@@ -2,16 +2,13 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from decimal import Decimal
+from typing import NamedTuple
 
 from producers.webhooks.helius import NoPrice, Swap, Unusable
 from producers.webhooks.tokens import Token
 from schemas import amounts
-from schemas.events import PriceUpdated
 
-SOURCE = "helius"
 KNOWN_FOR_S = 60
 """So much older than a swap may the price of its quote be, by their blocks' times."""
 
@@ -21,13 +18,17 @@ BELOW = Decimal(10) ** 18
 _LEGS = 2
 
 
-@dataclass(frozen=True, slots=True)
-class Price:
+class Price(NamedTuple):
     """A price and what tells it from all others."""
 
     signature: str
     slot: int
-    event: PriceUpdated
+    at_s: int
+    """The block's time, Unix seconds."""
+
+    symbol: str
+    usd: Decimal
+    event_id: bytes
 
 
 class Pricing:
@@ -47,32 +48,24 @@ class Pricing:
             raise Unusable(f"the price of {base.symbol} comes to {price:f} USD, not above 0 and below 10^18")
         if base.quote and (swap.at_s, swap.slot) >= self._newest.get(base.mint, (0,))[:2]:
             self._newest[base.mint] = (swap.at_s, swap.slot, price)
-        event = PriceUpdated(
-            event_id=event_id(swap),
-            symbol=base.symbol,
-            price=price,
-            source=SOURCE,
-            observed_at=datetime.fromtimestamp(swap.at_s, UTC),
-        )
-        return Price(swap.signature, swap.slot, event)
+        return Price(swap.signature, swap.slot, swap.at_s, base.symbol, price, event_id(swap))
 
     def _legs(self, swap: Swap) -> tuple[Token, Token, Decimal]:
         """What is priced, in what, and what one of that is worth."""
-        legs = [self._tokens.get(mint) for mint in swap.changes]
-        known = [token for token in legs if token]
-        if len(legs) != _LEGS or len({change > 0 for change in swap.changes.values()}) != _LEGS:
-            raise NoPrice("no_swap" if len(legs) <= _LEGS else "several_tokens")
-        if len(known) != _LEGS:
+        if len(swap.changes) != _LEGS:
+            raise NoPrice("several_tokens" if len(swap.changes) > _LEGS else "no_swap")
+        (one_mint, one_change), (other_mint, other_change) = swap.changes.items()
+        if (one_change > 0) == (other_change > 0):
+            raise NoPrice("no_swap")
+        one, other = self._tokens.get(one_mint), self._tokens.get(other_mint)
+        if one is None or other is None:
             raise NoPrice("unknown_mint")
-        money = [token for token in known if token.usd]
-        if len(money) == _LEGS:
+        if one.usd and other.usd:
             raise NoPrice("only_money")
-        if not money:
-            money = [token for token in known if token.quote]
-        if len(money) != 1:
+        if not (one.usd or other.usd) and one.quote == other.quote:
             raise NoPrice("no_money")
-        [quote] = money
-        [base] = [token for token in known if token is not quote]
+        is_quote = bool(one.usd) or (one.quote and not other.usd)
+        quote, base = (one, other) if is_quote else (other, one)
         return base, quote, quote.usd or self._quoted(quote, swap)
 
     def _quoted(self, quote: Token, swap: Swap) -> Decimal:

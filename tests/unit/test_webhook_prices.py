@@ -43,7 +43,7 @@ def price_of(event: object, pricing: Pricing | None = None) -> Price:
 
 
 def said(event: object) -> Decimal:
-    return price_of(event).event.price
+    return price_of(event).usd
 
 
 def why_not(event: object) -> str:
@@ -104,7 +104,7 @@ def test_sol_that_was_not_wrapped_is_that_of_the_deal() -> None:
     price_of(bought(SOL, 1, 200), pricing)
     deal = {"swap": {"nativeInput": {"account": TRADER, "amount": "500000000"}, "nativeOutput": None}}
     bare = enhanced(transfer(POOL, TRADER, BONK, 4_000_000), events=deal, number=2)
-    assert price_of(bare, pricing).event.price == Decimal("0.000025")
+    assert price_of(bare, pricing).usd == Decimal("0.000025")
 
 
 def test_in_sol_there_is_a_price_while_that_of_sol_is_known() -> None:
@@ -114,7 +114,7 @@ def test_in_sol_there_is_a_price_while_that_of_sol_is_known() -> None:
         price_of(in_sol, pricing)
     price_of(bought(SOL, 1, 150), pricing)
     price_of(bought(SOL, 1, 999, slot=1), pricing)  # of an older slot
-    assert price_of(in_sol, pricing).event.price == Decimal("0.3")
+    assert price_of(in_sol, pricing).usd == Decimal("0.3")
     with pytest.raises(NoPrice, match="quote_without_price"):
         price_of(in_sol | {"timestamp": NOW_S - 61}, pricing)
 
@@ -171,14 +171,14 @@ def test_amounts_that_are_none_are_refused_with_their_place(shown: str, amount: 
         (bought(BONK, 1, 1, slot=0), "slot is 0, not a whole number above 0"),
         (bought(BONK, 1, 1, slot=True), "slot is True, not a whole number above 0"),
         (bought(BONK, 1, 1, tokenTransfers=None), "tokenTransfers is missing, not an array"),
-        (bought(BONK, 1, 1, tokenTransfers=[5]), "tokenTransfers[0]: it is 5, not an object"),
+        (bought(BONK, 1, 1, tokenTransfers=[5]), "tokenTransfers[0] is 5, not an object"),
         (bought(BONK, 1, 1, feePayer="0"), "feePayer is '0', not an address (32 to 44 characters of base 58)"),
         (
             bought(BONK, 1, 1, signature="z" * 9_000),
             f"signature is '{'z' * 40}...', not a signature (64 to 88 characters of base 58)",
         ),
         (bought(BONK, 1, 1, type=7), "type is 7, not a text"),
-        (bought(BONK, 1, 1, events=[]), "events is an array, not an object"),
+        (enhanced(events=[]), "events is an array, not an object"),
         (bought(BONK, 0.000001, 5), "tokenTransfers[1]: tokenAmount is less than the smallest unit of BONK"),
         (bought(BONK, 10**15, 0.000001), "the price of BONK comes to 0.0000000000 USD, not above 0 and below 10^18"),
         (raw([balance(TRADER, USDC, "-5")], []), "meta.preTokenBalances[0]: uiTokenAmount.amount is '-5', not a whole number of up to 20 digits"),
@@ -250,7 +250,7 @@ def test_the_simulator_is_read_as_it_says(seed: int) -> None:
             else:
                 repeated += price.signature in seen
                 if price.signature not in seen:
-                    found.append((price.signature, price.slot, price.event.symbol, price.event.price))
+                    found.append((price.signature, price.slot, price.symbol, price.usd))
                 seen.add(price.signature)
         assert found == [(each.signature, each.slot, each.symbol, each.price) for each in delivery.prices]
         assert (ignored, refused, repeated) == (delivery.ignored, delivery.refused, delivery.repeated)
@@ -286,7 +286,7 @@ def outcome(event: object) -> tuple[bytes, Decimal] | str:
         price = Pricing(TOKENS).price(helius.swap(event, TOKENS, lambda: float(NOW_S)))
     except (NoPrice, Unusable, Inexact) as why:
         return str(why) or "inexact"
-    return price.event.event_id, price.event.price
+    return price.event_id, price.usd
 
 
 @given(json_values | damaged())

@@ -112,7 +112,7 @@ async def test_a_quote_is_priced_before_it_is_used_whatever_the_order_in_the_arr
 ) -> None:
     in_sol = bought(BONK, 1_000, 1, SOL, number=2)
     await client.post(PATH, content=body(in_sol, bought(SOL, 1, 150, number=1)), headers=GIVEN)
-    assert [str(price.event.price) for price in intake.kept.values()] == ["150.0000000000", "0.1500000000"]
+    assert [str(price.usd) for price in intake.kept.values()] == ["150.0000000000", "0.1500000000"]
 
 
 @pytest.mark.anyio
