@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import socket
+import sys
 import time
 import zlib
 from collections import Counter
@@ -231,6 +232,8 @@ def _serve(settings: WebhookSettings, intake: Intake, letters: Letters, journal:
     # Events are dictionaries in dictionaries, none of which refers to another: looking for cycles finds none.
     gc.freeze()
     gc.set_threshold(50_000)
+    # The journal's thread waits so long for the interpreter while a body is read, several times for each transaction.
+    sys.setswitchinterval(0.0005)
     on_stop(lambda: setattr(server, "should_exit", True))
     if settings.metrics_port is not None:
         metrics.serve(settings.metrics_port, live=lambda: intake.live, ready=lambda: intake.ready)

@@ -10,10 +10,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import blake2b
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from time import time
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 import pyarrow as pa
@@ -41,7 +41,11 @@ VERSION = 1
 _SLOT, _DIGEST = 8, 16
 """Bytes of each in a key."""
 
-_BEFORE = "select 1 from seen_before where slot_and_signature = ?"
+_SIZES = (16, 128, 1024)
+"""Rows of a statement. Each step of SQLite's lets go of the interpreter, and while the event loop is busy it takes
+milliseconds to have it back: so a few statements for all rows, instead of one a row.
+"""
+
 _TABLES = f"""
     create table self (producer text not null, next_sequence integer not null, turned_at_s integer not null);
     create table waiting (sequence integer primary key, key blob not null, value blob not null, at_ms integer not null);
@@ -54,6 +58,9 @@ _TURN = """
     alter table seen rename to seen_before;
     create table seen (slot_and_signature blob primary key) without rowid;
 """
+
+
+Row = TypeVar("Row")
 
 
 class JournalFull(Retryable):
@@ -149,14 +156,16 @@ class Journal:
 
     def read(self, after: int, at_most: int) -> Waiting | None:
         """The records behind a sequence, if there are any."""
-        rows = self._database.execute(
-            "select key, value, at_ms, sequence from waiting where sequence > ? order by sequence limit ?",
+        last, at_ms, keys, values = self._row(
+            "select max(sequence), min(at_ms), group_concat(hex(key)), group_concat(hex(value)) from"
+            " (select * from waiting where sequence > ? order by sequence limit ?)",
             [after, at_most],
-        ).fetchall()
-        if not rows:
+        )
+        if last is None:
             return None
-        keys, values, times, sequences = (list(column) for column in zip(*rows, strict=True))
-        return Waiting(keys, values, times[0], sequences[-1])
+        return Waiting(
+            list(map(bytes.fromhex, keys.split(","))), list(map(bytes.fromhex, values.split(","))), at_ms, last
+        )
 
     def acknowledge(self, last: int) -> None:
         """Kafka has all up to this sequence. They leave the file with the next prices, or with `settle`."""
@@ -227,17 +236,17 @@ class Journal:
 
     def _fresh(self, database: sqlite3.Connection, prices: Sequence[Price], digests: Sequence[bytes]) -> list[int]:
         """The places of those that are the first of their kind; has them in the table."""
+        # Slots first: so those of a moment share a page.
+        keys = [price.slot.to_bytes(_SLOT) + digest for price, digest in zip(prices, digests, strict=True)]
+        known = set(_among(database, "seen", keys))
+        if self._has_before:
+            known |= set(_among(database, "seen_before", keys))
         fresh, here = [], set()
-        for place, (price, digest) in enumerate(zip(prices, digests, strict=True)):
-            if digest in self._recent or digest in here:
-                continue
-            # Slots first: so those of a moment share a page.
-            key = [price.slot.to_bytes(_SLOT) + digest]
-            if self._has_before and database.execute(_BEFORE, key).fetchone():
-                continue
-            if database.execute("insert or ignore into seen values (?)", key).rowcount:
+        for place, (key, digest) in enumerate(zip(keys, digests, strict=True)):
+            if key not in known and digest not in self._recent and digest not in here:
                 fresh.append(place)
                 here.add(digest)
+        _insert(database, "seen", [(keys[place],) for place in fresh])
         return fresh
 
     def _remember(self, digests: Iterable[bytes]) -> None:
@@ -270,9 +279,7 @@ class Journal:
         values = encode(EVENT, pa.RecordBatch.from_pydict(columns, schema=arrow_schema(EVENT)))
         keys = [price.symbol.encode() for price in prices]
         at_ms = [int(now_s * 1_000)] * len(prices)
-        database.executemany(
-            "insert into waiting values (?, ?, ?, ?)", zip(sequences, keys, values, at_ms, strict=True)
-        )
+        _insert(database, "waiting", list(zip(sequences, keys, values, at_ms, strict=True)))
         database.execute("update self set next_sequence = ?", [self._next + len(prices)])
         return sum(map(len, keys)) + sum(map(len, values)) + WORD_BYTES * len(prices)
 
@@ -287,3 +294,27 @@ def _make(database: sqlite3.Connection) -> None:
             database.execute(statement)
         producer = f"{NAME}@{UUID(bytes=uuid7().bytes)}"
         database.execute("insert into self values (?, 0, ?)", [producer, int(time())])
+
+
+def _parts(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
+    """In the sizes of statements, the last one filled up with its last row."""
+    for first in range(0, len(rows), _SIZES[-1]):
+        part = list(rows[first : first + _SIZES[-1]])
+        size = next(size for size in _SIZES if size >= len(part))
+        yield part + part[-1:] * (size - len(part))
+
+
+def _insert(database: sqlite3.Connection, table: str, rows: Sequence[tuple[object, ...]]) -> None:
+    """Rows that are not in the table yet; one that is there twice is inserted once."""
+    for part in _parts(rows):
+        row = f"({','.join('?' * len(part[0]))})"
+        statement = f"insert or ignore into {table} values {','.join([row] * len(part))}"
+        database.execute(statement, list(chain.from_iterable(part)))
+
+
+def _among(database: sqlite3.Connection, table: str, keys: Sequence[bytes]) -> Iterator[bytes]:
+    """Those of the keys that the table of signatures has."""
+    for part in _parts(keys):
+        statement = f"select slot_and_signature from {table} where slot_and_signature in ({','.join('?' * len(part))})"
+        for (key,) in database.execute(statement, part):
+            yield key

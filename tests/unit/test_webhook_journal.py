@@ -96,6 +96,18 @@ def test_signatures_are_remembered_for_as_long_as_is_said_and_then_forgotten(
         assert kept.keep([price(number)]) == new, after_s
 
 
+def test_any_number_of_prices_is_kept_and_read_at_once(kept: Journal) -> None:
+    sizes = (1, 15, 16, 17, 129, 1_025)
+    first = 0
+    for size in sizes:
+        prices = [price(number) for number in range(first + 1, first + size + 1)]
+        assert kept.keep(prices) == list(range(size))
+        assert kept.keep(prices) == []
+        first += size
+    assert sequences(kept, -1) == list(range(1_000))
+    assert sequences(kept, 999) == list(range(1_000, sum(sizes)))
+
+
 def test_a_signature_that_comes_with_another_slot_is_a_repeat_while_it_is_recent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
