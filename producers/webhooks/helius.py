@@ -132,10 +132,14 @@ def _moved(transfer: dict[str, Any], tokens: Mapping[str, Token]) -> tuple[str, 
     token = tokens.get(mint) if isinstance(mint, str) else None
     if token is None:
         return _address(mint, "mint"), _amount(amount, "tokenAmount")
-    if isinstance(amount, float) and amount * _UNITS[token.decimals] >= _FLOATS_END:
-        raise Inexact
+    if isinstance(amount, float) and amount > 0:
+        if amount * _UNITS[token.decimals] >= _FLOATS_END:
+            raise Inexact
+        exact = Decimal(repr(amount))
+    else:
+        exact = _amount(amount, "tokenAmount")
     # A number that JavaScript wrote of whole units: the nearest of those is what it was.
-    units = _amount(amount, "tokenAmount").quantize(_UNIT[token.decimals], context=_EXACT)
+    units = exact.quantize(_UNIT[token.decimals], context=_EXACT)
     if not units:
         raise Unusable(f"tokenAmount is less than the smallest unit of {token.symbol}")
     return token.mint, units
