@@ -30,13 +30,14 @@ from producers.webhooks.tokens import Token
 NAME = "webhooks"
 TITLE = "Webhooks: prices from HTTP to a WebSocket"
 NOTES = """The simulator's payloads (enhanced and raw, 4 KB an event; repeats, late slots, unknown mints and bad events
-among them) are posted over 8 connections, so many events a second, of which 91 % are prices, of 20 symbols. A client listens to `prices` as it comes by default: the newest of each symbol, ten times a second.
-`p50_ms` to `max_ms` are from the moment at which the request that held a price was due, whether or not it could be
-sent then, to the frame in the client's hands. `receiver` and `gateway` are their processors' time for each price that
-was accepted, `answer_ms` is the 99th percentile from due to answered, and `each_us` what a price took: at 100 there
-are 10,000 a second. The client's last price of each symbol is compared with the simulator's newest."""
-PROFILE = """Of the receiver a sixth is reading JSON, a quarter deriving prices, a quarter the journal (half of that SQLite,
-without the interpreter), the rest HTTP with bodies of 400 KB, librdkafka and threads that take turns."""
+among them) are posted over 8 connections, so many events a second, of which 91 % are prices, of 20 symbols. A client
+listens to `prices` as it comes by default: the newest of each symbol, ten times a second. `p50_ms` to `max_ms` are from
+the moment at which the request that held a price was due, whether or not it could be sent then, to the frame in the
+client's hands. `receiver` and `gateway` are their processors' time for each price that was accepted, `answer_ms` is the
+99th percentile from due to answered, and `each_us` what a price took: at 100 there are 10,000 a second. The client's
+last price of each symbol is compared with the simulator's newest."""
+PROFILE = """Of the receiver a sixth is reading JSON, a quarter deriving prices, a quarter the journal (half of that
+SQLite, without the interpreter), the rest HTTP with bodies of 400 KB, librdkafka and threads that take turns."""
 FULL = "sentio: 11,500 events a second, 100 a request"
 GOALS = [
     Goal(
