@@ -55,7 +55,7 @@ async def test_snapshot_and_updates_together_are_every_trade_once(platform: Plat
 
 async def test_cursor_of_any_update_brings_exactly_what_followed(platform: Platform) -> None:
     """From memory and from the log: the ring is smaller than what was published."""
-    settings = platform.settings.model_copy(update={"stream_ring": 100})
+    settings = platform.settings.model_copy(update={"stream_ring": 100, "stream_conflated_ms": 0.0})
     async with gateway(settings) as running:
         async with running.phone() as phone:
             await phone.subscribe("trades")
@@ -307,7 +307,7 @@ async def test_snapshots_of_state_show_the_newest_of_each(platform: Platform) ->
 
 
 async def test_prices_begin_with_the_newest_of_each_symbol_and_none_that_is_older_follows(platform: Platform) -> None:
-    settings = platform.settings.model_copy(update={"stream_ring": 100})
+    settings = platform.settings.model_copy(update={"stream_ring": 100, "stream_conflated_ms": 0.0})
     newest = [price(91, second=100, slot=2), price(90, second=100, slot=3), price(7, second=5, symbol="JUP")]
     # So many that the newest lies before what the gateway reads when it starts.
     since = [price(second, second=second) for second in range(1, 99)]
