@@ -312,12 +312,16 @@ async def test_prices_begin_with_the_newest_of_each_symbol_and_none_that_is_olde
     # So many that the newest lies before what the gateway reads when it starts.
     since = [price(second, second=second) for second in range(1, 99)]
     platform.store(with_ids(platform, newest + since))
-    async with gateway(settings) as running, running.phone() as phone:
+    async with gateway(settings) as running, running.phone() as phone, running.phone() as every:
+        await every.subscribe("prices", conflate=False)
+        await every.next("snapshot")
+        await every.nothing_more()
         await phone.subscribe("prices")
         snapshot = {row["symbol"]: row["price"] for row in (await phone.next("snapshot"))["data"]}
         assert snapshot == {"SOL": "90", "JUP": "7"}
         late = [price(92, second=99), price(93, second=100, slot=1)]
         await asyncio.to_thread(with_ids, platform, late)
+        await every.updates(2)
         await asyncio.to_thread(with_ids, platform, [price(94, second=100, slot=4)])
         assert (await phone.next("update"))["data"]["price"] == "94"
 
