@@ -1,6 +1,8 @@
 """The state that a table of events tells: the newest row of each symbol, account, or position."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from psycopg import Connection, sql
 from psycopg.rows import DictRow
@@ -10,8 +12,27 @@ from schemas.topics import Topic
 
 MOST_ROWS = 2_000
 
-KEYS = {"signals": ("symbol",), "positions": ("account", "symbol"), "performance": ("account",)}
+KEYS = {
+    "signals": ("symbol",),
+    "positions": ("account", "symbol"),
+    "performance": ("account",),
+    "prices": ("symbol",),
+}
 """Table: the columns of which the newest row each is the state."""
+
+ORDER = {"prices": ("observed_at", "event_id")}
+"""Table: the columns that say which of two rows of a key is newer, where they may come in another order."""
+
+Order = tuple[int, bytes]
+"""Values of those columns: the time in microseconds since 1970 UTC, and the id."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def order_of(table: str, row: Mapping[str, Any]) -> Order:
+    """The order of a row of a table in `ORDER`."""
+    time, event_id = (row[name] for name in ORDER[table])
+    return (time - _EPOCH) // timedelta(microseconds=1), event_id.bytes
 
 
 def newest_of_each(connection: Connection[DictRow], topic: Topic, value: str | None) -> list[DictRow]:
@@ -30,7 +51,7 @@ def newest_of_each(connection: Connection[DictRow], topic: Topic, value: str | N
         "  order by {of_rows} limit 1) as following"
         ") select newest.* from keys, lateral ("
         " select {columns} from {table} as r where ({of_rows}) = ({of_keys})"
-        " order by {time} desc, producer desc, sequence desc limit 1) as newest"
+        " order by {latest} limit 1) as newest"
         "{open} order by {time}, event_id limit {most}"
     )
     return connection.execute(
@@ -42,6 +63,10 @@ def newest_of_each(connection: Connection[DictRow], topic: Topic, value: str | N
             narrowed=narrowed(topic, value),
             columns=columns(arrow_schema(topic.event).names),
             time=sql.Identifier(topic.time),
+            latest=sql.SQL(", ").join(
+                sql.SQL("{} desc").format(sql.Identifier(name))
+                for name in ORDER.get(table, (topic.time, "producer", "sequence"))
+            ),
             open=sql.SQL(" where quantity <> 0" if table == "positions" else ""),
             most=sql.Literal(MOST_ROWS),
         )

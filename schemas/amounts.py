@@ -30,6 +30,17 @@ def product(left: Decimal, right: Decimal) -> Decimal:
     return EXACT.multiply(left, right)
 
 
+def ratio(left: Decimal, right: Decimal) -> Decimal:
+    """A price: ``left`` over ``right``, which is not zero, computed in whole numbers and rounded once."""
+    (left_over, left_under), (right_over, right_under) = left.as_integer_ratio(), right.as_integer_ratio()
+    over, under = left_over * right_under * 10**PRICE_SCALE, left_under * right_over
+    if under < 0:
+        over, under = -over, -under
+    whole, rest = divmod(over, under)
+    up = 2 * rest > under or (2 * rest == under and whole % 2 == 1)
+    return Decimal(whole + up).scaleb(-PRICE_SCALE, EXACT)
+
+
 def _rounded(value: Decimal | int | str, scale: int) -> Decimal:
     if isinstance(value, float):
         raise TypeError(f"{value!r} is binary floating point; parse amounts as decimals")

@@ -58,10 +58,15 @@ class DatabaseSettings(Settings):
     )
 
 
-class ConsumerSettings(DatabaseSettings):
-    """A consumer group: `sentio run store`, `sentio run aggregates`, or one of yours."""
+class ObservedSettings(Settings):
+    """A process that shows how it is on a port of its own."""
 
     metrics_port: Port | None = Field(None, description="port of /metrics, /livez and /readyz; unset: none")
+
+
+class ConsumerSettings(DatabaseSettings, ObservedSettings):
+    """A consumer group: `sentio run store`, `sentio run aggregates`, or one of yours."""
+
     batch_records: int = Field(20_000, ge=1, le=1_000_000, description="most records in one batch and transaction")
     batch_wait_ms: int = Field(50, ge=1, le=60_000, description="longest wait for a batch to fill, milliseconds")
     session_timeout_ms: int = Field(
@@ -80,12 +85,28 @@ class PublisherSettings(Settings):
     queue_records: int = Field(100_000, ge=100, description="events held in memory before the spool takes over")
 
 
-class SidecarSettings(PublisherSettings):
+class SidecarSettings(PublisherSettings, ObservedSettings):
     """Ways in for engines: `sentio sidecar`."""
 
-    metrics_port: Port | None = Field(None, description="port of /metrics, /livez and /readyz; unset: none")
     events_token: SecretStr | None = Field(
         None, min_length=16, description="what senders to /v1/events prove themselves with, 16 characters or more"
+    )
+
+
+class WebhookSettings(PublisherSettings, ObservedSettings):
+    """The receiver of prices: `sentio run webhooks`. It needs a spool."""
+
+    webhook_secret: SecretStr = Field(
+        min_length=16, description="what senders have in the header Authorization, 16 characters or more; required"
+    )
+    webhook_tokens: Path = Field(description="TOML file of the tokens whose prices are wanted; required")
+    webhook_host: str = Field("127.0.0.1", description="address to listen on")
+    webhook_port: Port = Field(8090, description="port to listen on; 0 takes a free one")
+    webhook_body_bytes: int = Field(
+        4 << 20, ge=1_024, le=1 << 30, description="largest body of a request, bytes, before and after decompression"
+    )
+    webhook_remember_h: float = Field(
+        24.0, gt=0, le=24 * 365, description="hours for which signatures are remembered, so that repeats are dropped"
     )
 
 
@@ -128,9 +149,10 @@ class StreamSettings(AccessSettings):
         20.0, ge=0, le=1_000, description="longest wait of a message for others to be sent with, milliseconds"
     )
     stream_conflated: str = Field(
-        "positions,performance",
-        pattern="^((signals|positions|performance)(,(signals|positions|performance))*)?$",
-        description="channels of which only the newest message of each key is sent: signals, positions, performance",
+        "positions,performance,prices",
+        pattern="^((signals|positions|performance|prices)(,(signals|positions|performance|prices))*)?$",
+        description="channels of which only the newest message of each key is sent: signals, positions, performance, "
+        "prices",
     )
     stream_conflated_ms: float = Field(100.0, ge=0, le=10_000, description="the same wait on those, milliseconds")
     stream_tls_certificate: Path | None = Field(
@@ -200,7 +222,11 @@ def load(kind: type[S], **overrides: object) -> S:
             name = str(error["loc"][0]) if error["loc"] else "?"
             field = kind.model_fields.get(name)
             may_be = field.description if field else "not a setting"
-            lines.append(f"{PREFIX}{name.upper()}={error['input']!s}: {error['msg']} ({may_be})")
+            if error["type"] == "missing":
+                lines.append(f"{PREFIX}{name.upper()} is not set ({may_be})")
+                continue
+            given = "..." if field and "SecretStr" in str(field.annotation) else error["input"]
+            lines.append(f"{PREFIX}{name.upper()}={given!s}: {error['msg']} ({may_be})")
         raise SettingError("; ".join(lines)) from None
     except ValueError as failure:  # sentio.toml is not TOML
         raise SettingError(f"{CONFIG_FILE}: {failure}") from None

@@ -25,6 +25,7 @@ from schemas.columns import arrow_schema, from_events
 from schemas.events import (
     Event,
     PositionUpdated,
+    PriceUpdated,
     TradeExecuted,
 )
 from schemas.topics import topic_of_event
@@ -327,6 +328,14 @@ def position(number: int, symbol: str) -> PositionUpdated:
         realized_pnl=one,
         updated_at=START + timedelta(seconds=number),
     )
+
+
+def price(usd: int, *, second: int, slot: int = 0, symbol: str = "SOL") -> PriceUpdated:
+    """Of a block's second and slot, which its id has, as those of webhooks do."""
+    at = START + timedelta(seconds=second)
+    number = int(at.timestamp() * 1_000) << 80 | 7 << 76 | 2 << 62 | slot << 50 | int.from_bytes(symbol.encode())
+    event_id = number.to_bytes(16)
+    return PriceUpdated(symbol=symbol, price=Decimal(usd), source="helius", observed_at=at, event_id=event_id)
 
 
 def ids(published: Sequence[Published]) -> list[str]:

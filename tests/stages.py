@@ -100,8 +100,7 @@ def rows(events: Sequence[Event], first: int) -> Rows:
     """Events of one kind, as read from partition 0 from the offset ``first`` on."""
     kind = type(events[0]).__name__
     numbers = range(first, first + len(events))
-    count = len(events)
-    columns = from_events(events, event_id=[bytes(16)] * count, producer=["engine"] * count, sequence=numbers)
+    columns = from_events(events, producer=["engine"] * len(events), sequence=numbers)
     values = encode(kind, columns)
     records: Any = [Record(at, value) for at, value in zip(numbers, values, strict=True)]
     return decode(topic_of_event(kind), records, Marks()).rows

@@ -31,7 +31,7 @@ _QUOTES = """
             union all
             (select price, observed_at, observed_at
             from prices where prices.symbol = named.symbol
-            order by observed_at desc, producer desc, sequence desc limit 1)
+            order by observed_at desc, event_id desc limit 1)
         ) as either
         order by price_at desc limit 1
     ) as newest

@@ -8,11 +8,14 @@ from typing import Any
 import pyarrow as pa
 from confluent_kafka import Message
 
-from gateway.newest import KEYS
+from gateway.newest import KEYS, ORDER, Order
 from gateway.stream import documents
 from schemas import codec
 from schemas.topics import Topic
 from sentio.batch import Range
+
+_FIRST_KEY = 3
+"""Values of a message before those of its key: producer, sequence, filter."""
 
 
 @dataclass(slots=True)
@@ -48,6 +51,9 @@ class Row:
     key: Hashable
     """Of what the message tells the state; None where messages tell what happened."""
 
+    order: Order | None
+    """Of two messages with a key, the one with the higher order is newer; None: the one that comes later."""
+
 
 @dataclass(frozen=True, slots=True)
 class Rows:
@@ -81,13 +87,15 @@ def decode(topic: Topic, messages: Sequence[Message], marks: Marks) -> Decoded:
         ranges[partition] = Range(offset if seen is None else seen.first, offset + 1)
 
     found, write = _read(topic, [_value(message) for message in messages])
+    behind_keys = _FIRST_KEY + len(KEYS.get(topic.table or "", ()))
     rows, new = [], []
     for place, (values, index) in enumerate(zip(found.values, found.kept, strict=True)):
-        producer, sequence, value, *key = values
+        producer, sequence, value = values[:_FIRST_KEY]
+        key, order = values[_FIRST_KEY:behind_keys] or None, values[behind_keys:] or None
         partition, offset = places[index]
         if marks.is_new(partition, producer, sequence):
             timestamp_ms = messages[index].timestamp()[1]
-            rows.append(Row(partition, offset, timestamp_ms, (producer, sequence), value, tuple(key) or None))
+            rows.append(Row(partition, offset, timestamp_ms, (producer, sequence), value, key, order))
             new.append(place)
     skipped = tuple(("{}:{}".format(*places[index]), reason) for index, reason in found.poison)
     return Decoded(Rows(topic, rows, ranges, partial(write, new)), skipped)
@@ -104,7 +112,7 @@ def _read(topic: Topic, messages: Sequence[bytes | None]) -> tuple[codec.Fields,
         kept = fields.kept
         return fields, lambda places: codec.documents(topic.event, [messages[kept[place]] for place in places])
     decoded = codec.decode(topic.event, messages)
-    columns: list[list[Any]] = [decoded.records.column(name).to_pylist() for name in names]
+    columns: list[list[Any]] = [_plain(decoded.records.column(name)) for name in names]
     values = list(zip(*columns, strict=True))
     return (
         codec.Fields(values, decoded.kept, decoded.poison),
@@ -114,7 +122,14 @@ def _read(topic: Topic, messages: Sequence[bytes | None]) -> tuple[codec.Fields,
 
 def _names(topic: Topic) -> tuple[str, ...]:
     assert topic.filter  # of every topic that is served
-    return ("producer", "sequence", topic.filter, *KEYS.get(topic.table or "", ()))
+    table = topic.table or ""
+    return ("producer", "sequence", topic.filter, *KEYS.get(table, ()), *ORDER.get(table, ()))
+
+
+def _plain(column: pa.Array) -> list[Any]:
+    """As `codec.fields` gives them: times as microseconds."""
+    values: list[Any] = (column.cast(pa.int64()) if pa.types.is_timestamp(column.type) else column).to_pylist()
+    return values
 
 
 def _value(message: Message) -> bytes | None:

@@ -142,9 +142,12 @@ class Fanout:
         hearing: dict[Audience, None] = {}
         for entry in log.append(rows):
             log.positions.advance(entry.partition, entry.offset + 1)
+            outdated = log.is_outdated(entry)
             for value in {None, entry.value}:
                 written: dict[tuple[Dialect, bool], bytes] = {}
                 for delivery, audience in audiences.get(value, {}).items():
+                    if outdated and delivery.conflate:
+                        continue
                     words = delivery.dialect, delivery.conflate
                     if words not in written:
                         written[words] = update(entry, audience.channel, log.positions, delivery)

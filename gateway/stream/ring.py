@@ -4,10 +4,11 @@ Belongs to the event loop: nothing here is called from another thread.
 """
 
 from collections import deque
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+from gateway.newest import Order
 from gateway.stream.channels import Channel
 from gateway.stream.cursor import Positions, epoch_of
 from gateway.stream.decoding import Rows
@@ -61,6 +62,9 @@ class Entry:
     key: Hashable
     """Of what the message tells the state; None where messages tell what happened."""
 
+    order: Order | None
+    """Of two messages with a key, the one with the higher order is newer; None: the one that comes later."""
+
     @property
     def body(self) -> str:
         """``"at":…,"data":{…}``."""
@@ -110,6 +114,7 @@ class Numbering:
                     self._last.get(row.partition),
                     self._last_of_value.get(narrow),
                     row.key,
+                    row.order,
                 )
             )
             self._last[row.partition] = self._last_of_value[narrow] = row.offset
@@ -132,6 +137,7 @@ class Log:
 
         self._ring = ring
         self._entries: deque[Entry] = deque()
+        self._newest: dict[Hashable, Order] = {}
         self._numbering = Numbering()
 
     def grow(self, starts: Mapping[int, int]) -> None:
@@ -144,10 +150,28 @@ class Log:
         """Keep the rows, forget the oldest; ``positions`` are the caller's to advance, entry by entry."""
         entries = self._numbering.entries(rows)
         self._entries.extend(entries)
+        self.note_all(entries)
         while len(self._entries) > self._ring:
             gone = self._entries.popleft()
             self.kept_from[gone.partition] = gone.offset + 1
         return entries
+
+    def note(self, key: Hashable, order: Order) -> None:
+        """Something so new of a key is in the log."""
+        if key not in self._newest or order > self._newest[key]:
+            self._newest[key] = order
+
+    def note_all(self, entries: Iterable[Entry]) -> None:
+        """The same of entries that are in the log."""
+        for entry in entries:
+            if entry.order is not None:
+                self.note(entry.key, entry.order)
+
+    def is_outdated(self, entry: Entry) -> bool:
+        """Whether something newer of its key is in the log, before it or behind: where only the newest counts, it is
+        not sent.
+        """
+        return entry.order is not None and entry.order < self._newest.get(entry.key, entry.order)
 
     def covers(self, positions: Positions) -> bool:
         """Whether everything from ``positions`` on is in memory."""

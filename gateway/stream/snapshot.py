@@ -14,7 +14,7 @@ from psycopg.rows import DictRow
 
 from gateway import wire
 from gateway.database import Pool, reading
-from gateway.newest import KEYS, MOST_ROWS, columns, narrowed, newest_of_each
+from gateway.newest import KEYS, MOST_ROWS, ORDER, columns, narrowed, newest_of_each, order_of
 from gateway.stream.catchup import History
 from gateway.stream.channels import Channel
 from gateway.stream.cursor import Positions
@@ -63,6 +63,10 @@ class Snapshots:
         for partition, offset in {**oldest, **offsets}.items():
             # What the store has not read and Kafka no longer has is in neither.
             positions.advance(partition, max(offset, oldest.get(partition, 0)))
+        if table in ORDER:
+            # Who has seen these is not to be shown what is older.
+            for row in rows:
+                log.note(tuple(row[name] for name in KEYS[table]), order_of(table, row))
         return Snapshot([wire.dumps(wire.document(row)) for row in rows], positions, len(rows) >= MOST_ROWS)
 
     async def _of_derived(self, channel: Channel, log: Log) -> Snapshot:

@@ -172,7 +172,7 @@ class Subscription:
             if not log.covers(positions):
                 await self._read_log(log, positions, reader)
                 continue
-            missed = self._wanted(reader.follow(log.since(positions)))
+            missed = self._wanted(log, reader.follow(log.since(positions)))
             reached = list(log.positions.offsets)
             offered = self._offer(missed, positions)
             if offered < len(missed):
@@ -194,7 +194,7 @@ class Subscription:
             while not log.retired and not log.covers(positions):
                 await self._room()
                 part = await self._sources.stretches.part(log, positions, reader)
-                await self._replay(self._wanted(part.entries), positions)
+                await self._replay(self._wanted(log, part.entries), positions)
                 for partition, offset in part.reached.items():
                     positions.advance(partition, offset)
 
@@ -205,9 +205,13 @@ class Subscription:
             self._sources.sockets.late(self._connection)
             await asyncio.Event().wait()  # until the connection is lost
 
-    def _wanted(self, entries: Iterable[Entry]) -> Sequence[Entry]:
+    def _wanted(self, log: Log, entries: Iterable[Entry]) -> Sequence[Entry]:
         """Where only the newest counts, the newest of each key."""
-        return newest(entries) if self._delivery.conflate else list(entries)
+        wanted = list(entries)
+        if not self._delivery.conflate:
+            return wanted
+        log.note_all(wanted)
+        return newest(entry for entry in wanted if not log.is_outdated(entry))
 
     async def _replay(self, entries: Sequence[Entry], positions: Positions) -> None:
         """Offer entries at the pace of the client."""

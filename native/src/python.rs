@@ -214,10 +214,11 @@ impl Codec {
             (Some(Value::Text(text)), _) => Ok(text.into_pyobject(py)?.into_any()),
             (Some(Value::Long(number)), _) => Ok(number.into_pyobject(py)?.into_any()),
             (Some(Value::Int(number)), _) => Ok(number.into_pyobject(py)?.into_any()),
+            (Some(Value::Fixed(bytes)), _) => Ok(PyBytes::new(py, bytes).into_any()),
             (Some(Value::Enum(number)), Some(words)) if *number < words.len() => {
                 Ok(words[*number].as_str().into_pyobject(py)?.into_any())
             }
-            _ => Err(PyValueError::new_err(format!("column {place} is neither text nor a whole number"))),
+            _ => Err(PyValueError::new_err(format!("column {place} is neither text, bytes nor a whole number"))),
         }
     }
 }

@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from sentio.cli import clients, data, publish, run, schemas, sidecar, stack, topics, verify
+from sentio.cli import clients, data, publish, run, schemas, sidecar, stack, topics, verify, webhooks
 from sentio.cli.demo import command as demo
 from sentio.errors import Fatal, Retryable, SettingError
 
@@ -29,6 +29,7 @@ app.add_typer(stack.app, name="stack")
 app.add_typer(clients.app, name="clients")
 app.add_typer(topics.app, name="topics")
 app.add_typer(schemas.app, name="schemas")
+app.add_typer(webhooks.app, name="webhooks")
 
 
 def main() -> None:

@@ -20,13 +20,15 @@ CONSUMERS = {
     "aggregates": "consumers.aggregates.aggregates:Aggregates",
 }
 GATEWAYS = {"stream": "gateway.stream.workers:main", "rest": "gateway.rest.app:main"}
+PRODUCERS = {"webhooks": "producers.webhooks.app:main"}
+SERVERS = GATEWAYS | PRODUCERS
 
 STALLED_S = 60.0
 
 
 def run(
     name: Annotated[
-        str, typer.Argument(help="store, aggregates, stream, rest, or module:Class of a consumer of yours.")
+        str, typer.Argument(help="store, aggregates, stream, rest, webhooks, or module:Class of a consumer of yours.")
     ],
     workers: Annotated[
         int | None, typer.Option(help="Of stream: processes that share its port; else SENTIO_STREAM_WORKERS.", min=1)
@@ -34,13 +36,17 @@ def run(
 ) -> None:
     """Run one process of the platform until it is asked to stop (SIGTERM, Ctrl-C)."""
     from sentio.cli.starting import start
-    from sentio.config import RestSettings, Settings, StreamSettings, load
+    from sentio.config import RestSettings, Settings, StreamSettings, WebhookSettings, load
 
     start(load(Settings).log_level, process=name, codec=name != "rest")
-    if name in GATEWAYS:
-        kind = StreamSettings if name == "stream" else RestSettings
+    if name in SERVERS:
+        kinds: dict[str, type[Settings]] = {
+            "stream": StreamSettings,
+            "rest": RestSettings,
+            "webhooks": WebhookSettings,
+        }
         asked = {} if workers is None else {"stream_workers": workers}
-        _load(GATEWAYS[name])(load(kind, **asked))  # type: ignore[operator] # a main(settings)
+        _load(SERVERS[name])(load(kinds[name], **asked))  # type: ignore[operator] # a main(settings)
     else:
         _consume(CONSUMERS.get(name, name))
 
@@ -75,5 +81,5 @@ def _load(where: str) -> object:
     try:
         return getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as failure:
-        names = ", ".join([*CONSUMERS, *GATEWAYS])
+        names = ", ".join([*CONSUMERS, *SERVERS])
         raise SettingError(f"run {where}: {failure}; it may be {names}, or module:Class") from failure

@@ -3,6 +3,7 @@
 import asyncio
 import random
 import time
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -14,8 +15,8 @@ from confluent_kafka.admin import AdminClient
 
 from gateway.stream import connection
 from gateway.stream.cursor import Cursor, decode, encode, epoch_of
-from schemas.events import EngineHeartbeat, PositionUpdated, SignalGenerated
-from tests.gateways import START, Platform, Published, gateway, heard_ids, ids, trade, trades
+from schemas.events import EngineHeartbeat, PositionUpdated, PriceUpdated, SignalGenerated
+from tests.gateways import START, Platform, Published, gateway, heard_ids, ids, price, trade, trades
 
 pytestmark = pytest.mark.anyio
 
@@ -54,7 +55,7 @@ async def test_snapshot_and_updates_together_are_every_trade_once(platform: Plat
 
 async def test_cursor_of_any_update_brings_exactly_what_followed(platform: Platform) -> None:
     """From memory and from the log: the ring is smaller than what was published."""
-    settings = platform.settings.model_copy(update={"stream_ring": 100})
+    settings = platform.settings.model_copy(update={"stream_ring": 100, "stream_conflated_ms": 0.0})
     async with gateway(settings) as running:
         async with running.phone() as phone:
             await phone.subscribe("trades")
@@ -303,6 +304,32 @@ async def test_snapshots_of_state_show_the_newest_of_each(platform: Platform) ->
         assert newest == {"SPY": 0.75, "TQQQ": 0.5}
         await asyncio.to_thread(platform.publish, [signal("SPY", 4, 0.5)])
         assert (await phone.next("update"))["data"]["direction"] == "LONG"
+
+
+async def test_prices_begin_with_the_newest_of_each_symbol_and_none_that_is_older_follows(platform: Platform) -> None:
+    settings = platform.settings.model_copy(update={"stream_ring": 100, "stream_conflated_ms": 0.0})
+    newest = [price(91, second=100, slot=2), price(90, second=100, slot=3), price(7, second=5, symbol="JUP")]
+    # So many that the newest lies before what the gateway reads when it starts.
+    since = [price(second, second=second) for second in range(1, 99)]
+    platform.store(with_ids(platform, newest + since))
+    async with gateway(settings) as running, running.phone() as phone, running.phone() as every:
+        await every.subscribe("prices", conflate=False)
+        await every.next("snapshot")
+        await every.nothing_more()
+        await phone.subscribe("prices")
+        snapshot = {row["symbol"]: row["price"] for row in (await phone.next("snapshot"))["data"]}
+        assert snapshot == {"SOL": "90", "JUP": "7"}
+        late = [price(92, second=99), price(93, second=100, slot=1)]
+        await asyncio.to_thread(with_ids, platform, late)
+        await every.updates(2)
+        await asyncio.to_thread(with_ids, platform, [price(94, second=100, slot=4)])
+        assert (await phone.next("update"))["data"]["price"] == "94"
+
+
+def with_ids(platform: Platform, prices: list[PriceUpdated]) -> list[Published]:
+    """Publish prices under the ids that they have."""
+    numbered = platform.numbered(prices)
+    return platform.send([replace(new, event_id=one.event_id) for new, one in zip(numbered, prices, strict=True)])
 
 
 async def test_aggregates_show_the_statistics_and_engine_the_newest_beat(platform: Platform) -> None:

@@ -25,7 +25,7 @@ from gateway.stream.descriptors import Descriptors, PythonDescriptors, descripto
 from gateway.stream.tls import tls
 from sentio.config import StreamSettings
 from sentio.errors import SettingError
-from tests.gateways import Phone, position, trade, trades
+from tests.gateways import Phone, position, price, trade, trades
 from tests.stages import HANDSHAKE, Stage, stage
 
 pytestmark = pytest.mark.anyio
@@ -107,6 +107,38 @@ async def test_of_a_state_only_the_newest_of_each_key_is_sent(begin: Begin) -> N
         assert sequences(await phone.updates(1)) == [5]
         await phone.subscribe("positions", frames[0]["cursor"])
         assert sequences(await phone.updates(2)) == [4, 5]
+
+
+def shown(frames: list[dict[str, Any]]) -> list[str]:
+    return [frame["data"]["price"] for frame in frames]
+
+
+async def test_a_price_is_never_followed_by_one_that_is_older(begin: Begin) -> None:
+    async with begin(stream_conflated_ms=0) as on, on.phone() as phone, on.phone() as every:
+        await on.follow("PriceUpdated")
+        await live(phone, "prices.SOL")
+        await live(every, "prices", conflate=False)
+        await on.publish([price(1, second=10, slot=5)])
+        first = await phone.updates(1)
+        await on.publish([price(2, second=9), price(3, second=10, slot=4)])  # of an older block, and of an older slot
+        await on.publish([price(4, second=1, symbol="JUP")])  # another symbol's time is its own
+        await on.publish([price(5, second=10, slot=6), price(6, second=10, slot=5)])
+        assert shown(first + await phone.updates(1)) == ["1", "5"]
+        assert shown(await every.updates(6)) == ["1", "2", "3", "4", "5", "6"]
+        await phone.nothing_more()
+        await phone.subscribe("prices", first[0]["cursor"])
+        assert shown(await phone.updates(2)) == ["4", "5"]
+        await phone.nothing_more()
+
+
+async def test_of_prices_that_wait_the_newest_is_sent_whatever_their_order(begin: Begin) -> None:
+    async with begin(stream_conflated_ms=1_000) as on, on.phone() as phone:
+        await on.follow("PriceUpdated")
+        await live(phone, "prices")
+        await on.publish([price(1, second=1)])
+        for usd, second in ((2, 5), (3, 7), (4, 6)):
+            await on.publish([price(usd, second=second)])
+        assert shown(await phone.updates(2)) == ["1", "3"]
 
 
 async def test_one_who_joins_while_messages_wait_gets_each_once(begin: Begin) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import typer.main
+from pydantic_core import PydanticUndefined
 
 from gateway.rest.app import api
 from schemas.topics import topics
@@ -25,6 +26,7 @@ KINDS = (
     config.ConsumerSettings,
     config.PublisherSettings,
     config.SidecarSettings,
+    config.WebhookSettings,
     config.StreamSettings,
     config.RestSettings,
 )
@@ -38,7 +40,7 @@ def rows(text: str) -> dict[str, list[str]]:
 
 def default(kind: type[config.Settings], name: str) -> str:
     value = kind.model_fields[name].default
-    if value is None:
+    if value is None or value is PydanticUndefined:
         return ""
     return f"`{value.get_secret_value() if hasattr(value, 'get_secret_value') else value}`"
 

@@ -1,0 +1,71 @@
+"""Dead letters of the receiver: refused events as they came, with why, for people to look at.
+
+They are sent on the side: an event that cannot be used keeps nobody waiting, and its sender is not told to come back.
+What Kafka does not take is counted, and its reason is in the log.
+"""
+
+import json
+
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from producers.webhooks import figures
+from producers.webhooks.journal import EVENT
+from schemas.topics import topic_of_event
+from sentio import kafka, log
+from sentio.config import WebhookSettings
+from sentio.topics import DEAD_SUFFIX
+
+MOST_WAITING, MOST_WAITING_KB = 10_000, 64 * 1024
+CLOSE_S = 1.0
+LONGEST_BYTES = 200_000
+"""Of an event; of a longer one only the reason is kept."""
+
+
+class Letters:
+    """Belongs to the event loop; never waits."""
+
+    def __init__(self, settings: WebhookSettings) -> None:
+        self._topic = topic_of_event(EVENT).full_name(settings.topic_prefix) + DEAD_SUFFIX
+        self._producer = Producer(
+            kafka.client(settings.kafka, name="webhooks-dead-letters")
+            | {
+                "enable.idempotence": True,
+                "acks": "all",
+                "queue.buffering.max.messages": MOST_WAITING,
+                "queue.buffering.max.kbytes": MOST_WAITING_KB,
+            }
+        )
+        self._once = log.OncePer()
+
+    def send(self, event: object, *, index: int, signature: str | None, reason: str) -> None:
+        """Send an event that is the one at ``index`` of its request."""
+        value = json.dumps(event, default=str).encode()
+        headers: list[tuple[str, str | bytes | None]] = [
+            ("source.webhook", b"helius"),
+            ("source.index", str(index).encode()),
+            ("source.signature", (signature or "").encode("ascii", "replace")),
+            ("error.type", b"Unusable"),
+            ("error.message", reason.encode("utf-8", "replace")),
+        ]
+        if len(value) > LONGEST_BYTES:
+            headers.append(("value.dropped_bytes", str(len(value)).encode()))
+        kept = value if len(value) <= LONGEST_BYTES else None
+        try:
+            self._producer.produce(self._topic, kept, headers=headers, on_delivery=self._delivered)
+        except (BufferError, KafkaException) as failure:
+            self._lost(str(failure))
+        self._producer.poll(0)
+
+    def close(self) -> None:
+        if left := self._producer.flush(CLOSE_S):
+            figures.LETTERS_LOST.inc(left)
+            log.get().warning("dead letters are lost: Kafka did not take them in time", lost=left)
+
+    def _delivered(self, error: KafkaError | None, _: Message) -> None:
+        if error is not None:
+            self._lost(error.str())
+
+    def _lost(self, cause: str) -> None:
+        figures.LETTERS_LOST.inc()
+        if self._once.due("lost"):
+            log.get().warning("a dead letter is lost", topic=self._topic, cause=cause)
