@@ -84,6 +84,18 @@ static const char *unknown(const char *text)
     return text;
 }
 
+/* Sleeps where there is time to, as an engine does that waits for its market; the last stretch is waited for awake. */
+static void wait_until(uint64_t due)
+{
+    const double left_ns = ((double)due - (double)ticks()) / ticks_per_ns;
+    if (left_ns > 200e3) {
+        const struct timespec pause = {0, left_ns < 9e8 ? (long)(left_ns - 100e3) : 900000000};
+        nanosleep(&pause, NULL);
+    }
+    while (ticks() < due)
+        ;
+}
+
 int main(int count, char **words)
 {
     const char *const symbols[4] = {unknown("TQQQ"), unknown("SQQQ"), unknown("SPXL"), unknown("SOXL")};
@@ -126,8 +138,8 @@ int main(int count, char **words)
             trade.quantity_e8 = 100 + (int64_t)number;
             trade.price_e10 = 1012500000000 + (int64_t)number;
             signal.bar_id = (int64_t)number;
-            while (step > 0 && ticks() < due)
-                ;
+            if (step > 0)
+                wait_until(due);
             trade.executed_at_us = signal.generated_at_us = step > 0 ? wall_us() : 1760106600000000 + (int64_t)number;
             start = ticks();
             answer = trades ? sentio_publish_trade(&ring, &trade) : sentio_publish_signal(&ring, &signal);

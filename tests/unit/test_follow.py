@@ -166,6 +166,9 @@ def test_files_are_followed_through_rotation(tmp_path: Path, how: str, *, killed
             with path.open("ab") as file:
                 file.write(texts(of_part))
         if killed:
+            # What it had begun of the new files was sent, and not acknowledged.
+            if portion := source.take(1_000):
+                log.add(portion)
             source.close()
             source = follower(live)
     take_all(source, log)
@@ -185,6 +188,21 @@ def test_a_rotated_file_is_read_to_its_end_even_when_it_is_found_rotated(tmp_pat
     path.write_bytes(texts(SIGNALS[7:10]))
     take_all(follower(tmp_path), log)
     assert [row["generated_at"].minute for row in log.rows["SignalGenerated"]] == [30 + n // 2 for n in range(10)]
+
+
+def test_what_a_fill_closed_is_closed_by_a_sidecar_that_begins_between_the_fill_and_the_end_of_its_minute(
+    tmp_path: Path,
+) -> None:
+    signals = [signal(n) for n in range(14)]
+    day = write_session(tmp_path / "played" / DAY, signals=signals, trades=TRADES, positions=POSITIONS)
+    live = write_session(tmp_path / "live", signals=signals, trades=TRADES, positions=POSITIONS)
+    log, source = Log(), follower(live, settle_s=75.0)  # minutes before 12 are done, and not quiet
+    take_all(source, log)
+    assert [row["executed_at"].minute for row in log.rows["TradeExecuted"]][-1] == 41
+    assert log.rows["PositionUpdated"][-1]["quantity"] != 0
+    source.close()
+    take_all(follower(live), log)
+    assert log.sorted() == expected(day)
 
 
 def test_another_file_under_the_same_name_and_number_is_another_file(tmp_path: Path) -> None:
