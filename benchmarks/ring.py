@@ -27,15 +27,16 @@ found no room, `waits` how often the thread was put to sleep by itself, `interru
 runs. The ring is in memory (/dev/shm) and has room for all.
 
 `latency` is from the engine's clock at publish to a consumer that has the event from Kafka, for five seconds after the
-first five; the engine sleeps between two events that are far apart. Its total is the sidecar's. `idle` is what the sidecar takes of a core
-while its ring stays empty. `reading` is the reader by itself: a full ring to columns, in microseconds an event."""
+first five; the engine sleeps between two events that are far apart. Its total is the sidecar's. `idle` is what the
+sidecar takes of a core while its ring stays empty. `reading` is the reader by itself: a full ring to columns, in
+microseconds an event."""
 PROFILE = """Of a trade a third is the checksum of 248 bytes, two fifths are its five texts: to find their ends, to
 copy them, to see that they are UTF-8. A signal has 80 bytes and one text. Built with `-O3 -march=native`, a trade takes
 60 instead of 80 ns. The largest figure is the machine's: an interrupt, or another process on the core.
 
-An event waits for the sidecar's next look, a millisecond at most while there is something, and for what follows: a round
-takes the sidecar about half a millisecond, whatever is in it. Engine, sidecar, the broker's Java and the consumer share
-two cores: what is slowest is what waits for one of them."""
+An event waits for the sidecar's next look, a millisecond at most while there is something, and for what follows: a
+round takes the sidecar about half a millisecond, whatever is in it. Engine, sidecar, the broker's Java and the consumer
+share two cores: what is slowest is what waits for one of them."""
 EVENTS = 1_000_000
 RATE = 1_000_000
 KINDS = ("trades", "signals")
