@@ -58,7 +58,9 @@ class Fields:
             return cls(json.loads(text, parse_float=Decimal, parse_constant=_not_finite))
         except json.JSONDecodeError as error:
             raise LineError(f"is not JSON ({error.msg}, column {error.colno})") from error
-        except (UnicodeDecodeError, ArithmeticError, RecursionError) as error:
+        except LineError:
+            raise
+        except (ValueError, ArithmeticError, RecursionError) as error:  # a number of thousands of digits, too
             raise LineError(f"is not JSON that can be read ({error})") from error
 
     def get(self, name: str) -> object:

@@ -78,4 +78,6 @@ def _heartbeat(beat: Beat, now: datetime) -> Numbered:
         state="running" if beat.is_there else "stopped",
         beat_at=now,
     )
-    return Numbered(beat.producer, uuid5(NAMESPACE_OID, beat.producer), sequence, event)
+    # Not the engine's own producer: it may send heartbeats itself, with sequences of its own.
+    producer = f"sidecar:{beat.producer}"
+    return Numbered(producer, uuid5(NAMESPACE_OID, producer), sequence, event)

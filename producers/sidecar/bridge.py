@@ -42,6 +42,11 @@ LOOK_S = 30.0
 """How often it is looked for new partitions."""
 
 EVENTS_OF_A_MESSAGE = 1_024
+
+LETTER_BYTES = 900_000
+"""Of a dead letter: what is larger Kafka may not take, and it goes without its value. Its headers say where it was."""
+
+REASON = 1_000
 AGAIN_S = 1.0
 
 
@@ -76,6 +81,7 @@ class Bridge:
         """Until ``stop`` is set. Raises `Fatal`: for another bridge of that name, and what is gone from a topic."""
         try:
             while not stop.is_set():
+                self.turned_s = time.monotonic()
                 try:
                     self._begin()
                     while not stop.is_set():
@@ -198,16 +204,16 @@ class Bridge:
         for message, reason in letters:
             place = f"{message.topic()}[{message.partition()}] {message.offset()}"
             refused.append(Refused(place, reason))
-            headers: list[tuple[str, Any]] = [
-                *(message.headers() or ()),
+            value, headers = _carried(message)
+            headers += [
                 ("source.group", self._group.encode()),
                 ("source.topic", (message.topic() or "").encode()),
                 ("source.partition", str(message.partition()).encode()),
                 ("source.offset", str(message.offset()).encode()),
                 ("error.type", b"bridge"),
-                ("error.message", reason.encode(errors="replace")),
+                ("error.message", reason[:REASON].encode(errors="replace")),
             ]
-            self._produce(f"{message.topic()}{DEAD_SUFFIX}", message.value(), message.key(), headers=headers)
+            self._produce(f"{message.topic()}{DEAD_SUFFIX}", value, None, headers=headers)
         self._refusals.say(self.name, refused)
 
     def _produce(self, topic: str, value: bytes | None, key: bytes | None, **more: Any) -> None:
@@ -248,6 +254,17 @@ class Bridge:
     def _say(self, what: str, cause: str) -> None:
         if self._once.due(what):
             log.get().warning("the bridge waits, and tries again", bridge=self._group, cause=cause)
+
+
+def _carried(message: Message) -> tuple[bytes | None, list[tuple[str, Any]]]:
+    """What of a message goes into its dead letter."""
+    value = message.value()
+    own: list[tuple[str, Any]] = list(message.headers() or ())  # type: ignore[arg-type] # never a dict
+    if sum(len(name) + len(each or b"") for name, each in own) > LETTER_BYTES // 10:
+        own = []
+    if value is None or len(value) <= LETTER_BYTES - LETTER_BYTES // 5:
+        return value, own
+    return None, [*own, ("value.dropped_bytes", str(len(value)).encode())]
 
 
 def _bounded(call: Callable[[], None]) -> None:

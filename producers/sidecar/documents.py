@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from functools import cache, partial
+from math import isfinite
 from typing import Any, NamedTuple, NoReturn
 
 from producers.sidecar.source import AHEAD
@@ -59,7 +60,7 @@ def event_of(value: object) -> Read:
         raise Unusable("is not a JSON object")
     kind = value.get("type")
     if not isinstance(kind, str) or kind not in KINDS:
-        raise Unusable(f"type is {_shown(kind)}, not one of {', '.join(KINDS)}")
+        raise Unusable(f"type is {shown(kind)}, not one of {', '.join(KINDS)}")
     return typed(kind, {name: each for name, each in value.items() if name != "type"})
 
 
@@ -151,13 +152,13 @@ def _readings(field: Schema, limits: layout.Branch, *, is_key: bool) -> dict[str
 
 def _text(name: str, value: object, *, is_key: bool) -> str:
     if not isinstance(value, str) or "\0" in value:
-        raise Unusable(f"{name} is {_shown(value)}, not a text")
+        raise Unusable(f"{name} is {shown(value)}, not a text")
     if is_key and not (value and value.isprintable()):
-        raise Unusable(f"{name} is {_shown(value)}, not a text of one line")
+        raise Unusable(f"{name} is {shown(value)}, not a text of one line")
     try:
         size = len(value.encode())
     except UnicodeEncodeError:
-        raise Unusable(f"{name} is {_shown(value)}, not UTF-8") from None
+        raise Unusable(f"{name} is {shown(value)}, not UTF-8") from None
     if size > TEXT_BYTES:
         raise Unusable(f"{name} has {size} bytes, more than {TEXT_BYTES}")
     return value
@@ -165,7 +166,7 @@ def _text(name: str, value: object, *, is_key: bool) -> str:
 
 def _word(name: str, value: object, words: list[str]) -> str:
     if value not in words:
-        raise Unusable(f"{name} is {_shown(value)}, not one of {', '.join(words)}")
+        raise Unusable(f"{name} is {shown(value)}, not one of {', '.join(words)}")
     return str(value)
 
 
@@ -173,40 +174,40 @@ def _amount(name: str, value: object, unit: Decimal, limits: tuple[int, int] | N
     try:
         amount = EXACT.quantize(_decimal(name, value), unit)
     except InvalidOperation:
-        raise Unusable(f"{name} is {_shown(value)}, beyond its limits") from None
+        raise Unusable(f"{name} is {shown(value)}, beyond its limits") from None
     unscaled = int(amount.scaleb(-int(unit.as_tuple().exponent), EXACT))
     if limits is not None and not limits[0] <= unscaled <= limits[1]:
-        raise Unusable(f"{name} is {_shown(value)}, beyond its limits")
+        raise Unusable(f"{name} is {shown(value)}, beyond its limits")
     return amount
 
 
 def _decimal(name: str, value: object) -> Decimal:
     if isinstance(value, bool) or not isinstance(value, (int, Decimal, str)):
-        raise Unusable(f"{name} is {_shown(value)}, not a number")
+        raise Unusable(f"{name} is {shown(value)}, not a number")
     try:
         # Not by the context of decimals: what was written is not to be rounded before it is checked.
         number = Decimal(value)
     except (InvalidOperation, ValueError):
-        raise Unusable(f"{name} is {_shown(value)}, not a number") from None
+        raise Unusable(f"{name} is {shown(value)}, not a number") from None
     if not number.is_finite():
-        raise Unusable(f"{name} is {_shown(value)}, not a finite number")
+        raise Unusable(f"{name} is {shown(value)}, not a finite number")
     return number
 
 
 def _whole(name: str, value: object, limits: tuple[int, int]) -> int:
     if type(value) is not int:
-        raise Unusable(f"{name} is {_shown(value)}, not a whole number")
+        raise Unusable(f"{name} is {shown(value)}, not a whole number")
     if not limits[0] <= value <= limits[1]:
-        raise Unusable(f"{name} is {_shown(value)}, beyond its limits")
+        raise Unusable(f"{name} is {shown(value)}, beyond its limits")
     return value
 
 
 def _real(name: str, value: object, limits: tuple[float, bool, float] | None) -> float:
-    number = float(_decimal(name, value))
+    number = value if isinstance(value, float) and isfinite(value) else float(_decimal(name, value))
     if limits is not None:
         low, closed, high = limits
         if not (low <= number if closed else low < number) or number > high:
-            raise Unusable(f"{name} is {_shown(value)}, beyond its limits")
+            raise Unusable(f"{name} is {shown(value)}, beyond its limits")
     return number
 
 
@@ -218,20 +219,21 @@ def _time(name: str, value: object) -> datetime:
     try:
         at = value if isinstance(value, datetime) else datetime.fromisoformat(value)  # type: ignore[arg-type] # raises
         if at.tzinfo is None:
-            raise Unusable(f"{name} is {_shown(value)}, without an offset such as Z or +00:00")
+            raise Unusable(f"{name} is {shown(value)}, without an offset such as Z or +00:00")
         at = at.astimezone(UTC)
     except (TypeError, ValueError, OverflowError) as failure:
         if isinstance(failure, Unusable):
             raise
         raise Unusable(
-            f"{name} is {_shown(value)}, not a time such as 2025-10-10T13:30:00Z (or {name}_ms, {name}_us)"
+            f"{name} is {shown(value)}, not a time such as 2025-10-10T13:30:00Z (or {name}_ms, {name}_us)"
         ) from None
     if not 0 <= (at - _EPOCH) // timedelta(microseconds=1) <= layout.LAST_US:
-        raise Unusable(f"{name} is {_shown(value)}, beyond its limits")
+        raise Unusable(f"{name} is {shown(value)}, beyond its limits")
     return at
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
+    """A value in a line of a log: short."""
     text = str(value) if isinstance(value, Decimal) else repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."  # noqa: PLR2004 - a line in a log
 

@@ -48,7 +48,7 @@ class Sidecar:
         self._sources = sources
         # What waits is sent in one go, and then waited for: lingering for more would only take longer.
         self._sender = KafkaSender(
-            settings.kafka, queue_records=2 * MOST * len(sources), spool=None, durable=False, linger_ms=0
+            settings.kafka, queue_records=4 * MOST * len(sources), spool=None, durable=False, linger_ms=0
         )
         self._sent = 0
         # Events that were taken of a source and not acknowledged, and since when there are any.
@@ -88,16 +88,16 @@ class Sidecar:
 
     def _turn(self) -> bool:
         """Whether there was anything to do."""
-        took = False
+        settled, took = self._settle(), False
+        if self._beats.are_due():
+            self._look()
         if self._may_take():
             for source in self._sources:
                 if portion := source.take(MOST):
                     took = True
                     self._opened_s = self._opened_s or self.turned_s
                     self._open[source.name] = self._open.get(source.name, 0) + self._send(source, portion)
-        if self._beats.are_due():
-            self._look()
-        return self._settle() or took
+        return settled or took
 
     def _may_take(self) -> bool:
         """Kafka says only that it has everything, not what of it: so now and then that has to be waited for."""
@@ -145,7 +145,7 @@ class Sidecar:
         for source in self._sources:
             self.tallies[source.name].figures = source.figures()
             self._refusals.say(source.name, ())
-        if not self.waits and (found := self._beats.of(self._sources)) is not None:
+        if not self._open and not self.waits and (found := self._beats.of(self._sources)) is not None:
             self._publish("EngineHeartbeat", found)
 
 

@@ -66,7 +66,7 @@ class Follower:
         self._settle_s = settle_s
         self._checkpoint = folder / CHECKPOINT
         self._root, self._marks, self._done = self._load()
-        self._tails = [Tail(self._files(kind), self._marks[kind], uuid5(self._root, kind)) for kind in KINDS]
+        self._tails = [Tail(self._files(kind), self._marks[kind], uuid5(self._root, kind), settle_s) for kind in KINDS]
         self._pending: list[deque[_Placed]] = [deque() for _ in KINDS]
         self._latest = [_LONG_AGO] * len(KINDS)
         self._unplaced: deque[TailLine] = deque()
@@ -84,6 +84,8 @@ class Follower:
         for placed in self._ready(most):
             count += 1
             self._give(placed, events, refused)
+            if len(events) >= most:
+                break
         if not any(self._pending) and self._is_quiet():
             self._number(self._done.end_of_minute(), events)
         if not count and not events:
@@ -166,7 +168,8 @@ class Follower:
     def _place_rows(self) -> None:
         """Rows at the times of the signals, as far as those are there."""
         kind = KINDS.index("positions")
-        is_final = self._is_quiet()
+        # Signals that are read so far ahead have told all minutes of its day.
+        is_final = self._is_quiet() or len(self._pending[0]) >= PENDING
         while self._unplaced:
             line = self._unplaced[0]
             at = self._latest[kind]
@@ -198,7 +201,7 @@ class Follower:
             heads = [waiting[0] for waiting in self._pending if waiting]
             if not heads:
                 return
-            first = min(heads, key=lambda placed: placed[:2])
+            first = min(heads, key=lambda placed: placed.minute)
             if limit is not None and first.minute >= limit:
                 return
             yield self._pending[first.kind].popleft()

@@ -5,6 +5,7 @@ on the log, and what it repeats goes nowhere twice. Nothing is ever acknowledged
 """
 
 import threading
+import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,11 @@ from producers.sidecar.source import Beat, Portion, Refused
 
 ROOM = 20_000
 """Events that wait at most: who brings more waits, or is sent away."""
+
+QUIET_S = 90.0
+"""An engine that decides once a minute has sent something within this time, or is not there."""
+
+FORGOTTEN_S = 3_600.0
 
 SOURCES = 10_000
 """Sources whose numbers are remembered; of the others, the first number that comes is believed."""
@@ -78,9 +84,19 @@ class Origin:
     open: int = 0
     """Connections that it has now."""
 
+    connects: bool = False
+    """It comes by connections; else by requests."""
+
+    spoke_s: float = 0.0
+    """When it sent something last."""
+
     @property
     def producer(self) -> str:
         return f"{self.engine}@{self.source}"
+
+    def is_there(self, now_s: float) -> bool:
+        """Whether it is connected, or has sent something just now where it does not connect."""
+        return self.open > 0 or (not self.connects and now_s - self.spoke_s < QUIET_S)
 
 
 class _Parcel(NamedTuple):
@@ -91,6 +107,8 @@ class _Parcel(NamedTuple):
     where: str
     lines: Sequence[Line]
     done: Callable[[], None]
+    size: int
+    """Lines that came, repeats too."""
 
 
 class Inbox:
@@ -143,14 +161,16 @@ class Inbox:
             if self._closed or self._count >= ROOM:
                 return False
             fresh, ahead = self._beyond(origin, lines)
-            self._waiting.append(_Parcel(origin, ahead, where, fresh, done))
-            self._count += len(fresh)
+            origin.spoke_s = time.monotonic()
+            self._waiting.append(_Parcel(origin, ahead, where, fresh, done, len(lines)))
+            self._count += len(lines)
             return True
 
     def connected(self, origin: Origin, by: int) -> None:
         """One connection more of an origin, or (-1) one less."""
         with self._changed:
             origin.open += by
+            origin.connects = True
 
     def take(self, most: int) -> Portion | None:
         """Whole parcels, as many as there are."""
@@ -159,7 +179,7 @@ class Inbox:
             count = 0
             while self._waiting and count < most:
                 parcels.append(self._waiting.popleft())
-                count += len(parcels[-1].lines)
+                count += parcels[-1].size
             self._count -= count
             self._changed.notify_all()
         self._taken += parcels
@@ -171,11 +191,13 @@ class Inbox:
             parcel.done()
 
     def beats(self) -> Sequence[Beat]:
+        """Of the engines that have a source of their own and were here within the hour."""
+        now_s = time.monotonic()
         with self._changed:
             return [
-                Beat(each.producer, each.engine, each.version, each.mode, is_there=each.open > 0)
+                Beat(each.producer, each.engine, each.version, each.mode, is_there=each.is_there(now_s))
                 for each in self._origins.values()
-                if each.open > 0
+                if each.open or now_s - each.spoke_s < FORGOTTEN_S
             ]
 
     def figures(self) -> Mapping[str, int]:

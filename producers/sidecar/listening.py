@@ -7,10 +7,11 @@ an end that the sidecar makes. After a break the engine greets again and goes on
 """
 
 import json
+import select
 import socket
 import socketserver
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from struct import Struct
@@ -31,6 +32,9 @@ ANSWERS_BYTES = 1 << 20
 """Answers that wait for an engine which does not read them; beyond that its connection ends."""
 
 GREETING = {"engine", "source", "line", "acknowledge", "version", "mode"}
+WAIT_MS = 200
+"""So often it is tried again to send answers that were not taken."""
+
 NAME_BYTES = 32
 _PEER = Struct("iII")
 """The kernel's struct ucred."""
@@ -106,7 +110,16 @@ class _Answers:
             self._waiting += json.dumps(answer).encode() + b"\n"
             if len(self._waiting) > ANSWERS_BYTES:
                 self._connection.shutdown(socket.SHUT_RDWR)
-            with suppress(BlockingIOError):
+            self._send()
+
+    def flush(self) -> None:
+        """Send what was kept, as far as it is taken now."""
+        with self._lock, suppress(OSError):
+            self._send()
+
+    def _send(self) -> None:
+        with suppress(BlockingIOError):
+            while self._waiting:
                 del self._waiting[: self._connection.send(self._waiting, socket.MSG_DONTWAIT)]
 
 
@@ -136,7 +149,7 @@ class _Connection(socketserver.BaseRequestHandler):
     def _work(self) -> None:
         self._inbox.connected(self._origin, 1)
         begun = False
-        for texts in _lines(self.request):
+        for texts in _lines(self.request, self._flush):
             if not begun:
                 begun = True
                 if (greeting := _greeting(texts[0])) is not None:
@@ -144,6 +157,10 @@ class _Connection(socketserver.BaseRequestHandler):
                     del texts[0]
             if texts and not self._put([self._read(text) for text in texts]):
                 return
+
+    def _flush(self) -> None:
+        if self._answers is not None:
+            self._answers.flush()
 
     def _read(self, text: bytes | None) -> Line:
         number, self._line = self._line, self._line + 1
@@ -153,12 +170,12 @@ class _Connection(socketserver.BaseRequestHandler):
 
     def _put(self, lines: list[Line]) -> bool:
         answers, last = self._answers, lines[-1].number
+        refused = [(number, said) for number, said in lines if isinstance(said, str)] if answers else []
 
         def done() -> None:
             if answers is not None:
-                for number, said in lines:
-                    if isinstance(said, str):
-                        answers.tell(refused=number, reason=said)
+                for number, reason in refused:
+                    answers.tell(refused=number, reason=reason)
                 answers.tell(acknowledged=last)
 
         return self._inbox.put(self._origin, lines, where=self._where, done=done)
@@ -202,11 +219,17 @@ def _greeting(text: bytes | None) -> dict[str, object] | None:
     return None
 
 
-def _lines(connection: socket.socket) -> Iterator[list[bytes | None]]:
+def _lines(connection: socket.socket, meanwhile: Callable[[], None]) -> Iterator[list[bytes | None]]:
     """The whole lines of what comes, in lists; None for one that is too long. What is cut off by the end is no line."""
     rest = b""
     too_long = False
-    while data := connection.recv(RECEIVE_BYTES):
+    arrival = select.poll()
+    arrival.register(connection, select.POLLIN)
+    while True:
+        while not arrival.poll(WAIT_MS):
+            meanwhile()
+        if not (data := connection.recv(RECEIVE_BYTES)):
+            return
         *whole, rest = (rest + data).split(b"\n")
         lines: list[bytes | None] = [text if len(text) <= LINE_BYTES else None for text in whole]
         if too_long and lines:

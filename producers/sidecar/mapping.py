@@ -15,10 +15,10 @@ updated_at = { from = "^ts", unit = "ms" }
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
-from typing import Any
 
-from producers.sidecar.documents import KINDS, Read, Unusable, fields_of, typed
+from producers.sidecar.documents import KINDS, Read, Unusable, fields_of, shown, typed
 from sentio.errors import SettingError
 
 _MISSING = object()
@@ -50,7 +50,7 @@ class Field:
             return
         if self.words is not None:
             if str(found) not in self.words:
-                raise Unusable(f"{'.'.join(self.path)} is {found!r}, not one of {', '.join(self.words)}")
+                raise Unusable(f"{'.'.join(self.path)} is {shown(found)}, not one of {', '.join(self.words)}")
             found = self.words[str(found)]
         if self.unit_us is not None:
             values[f"{self.name}_us"] = _microseconds(".".join(self.path), found, self.unit_us)
@@ -87,7 +87,7 @@ class Map:
 def load(path: Path) -> Sequence[Map]:
     """The mapping in a file. Raises `SettingError` that names what is wrong in it."""
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = tomllib.loads(path.read_text(encoding="utf-8"), parse_float=Decimal)
     except OSError as failure:
         raise SettingError(f"bridge {path}: {failure.strerror}") from failure
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as failure:
@@ -101,7 +101,9 @@ def load(path: Path) -> Sequence[Map]:
         raise SettingError(f"bridge {path}: {failure}") from failure
 
 
-def _map(entry: Mapping[str, Any]) -> Map:
+def _map(entry: object) -> Map:
+    if not isinstance(entry, dict):
+        raise SettingError(f"a map is {entry!r}, not a table")
     topic, event = entry.get("topic"), entry.get("event")
     if not isinstance(topic, str) or not topic:
         raise SettingError("a map has no topic")
@@ -133,6 +135,8 @@ def _field(topic: str, name: str, said: object) -> Field:
         raise SettingError(f"{topic}: {name} is a path, or a table with from or value, and words or unit")
     if said.get("unit", "s") not in _UNITS_US:
         raise SettingError(f"{topic}: the unit of {name} is {said['unit']!r}, not one of {', '.join(_UNITS_US)}")
+    if not isinstance(said.get("words", {}), dict):
+        raise SettingError(f"{topic}: the words of {name} are no table")
     path = str(said.get("from", ""))
     return Field(
         name,
@@ -156,7 +160,7 @@ def _microseconds(name: str, value: object, unit_us: int) -> int:
     try:
         exact = value * unit_us  # type: ignore[operator] # what is no number is told
         if isinstance(value, (bool, str)) or abs(exact) > _MOST_US or exact != int(exact):
-            raise Unusable(f"{name} is {value!r}, not a number of whole microseconds")
+            raise Unusable(f"{name} is {shown(value)}, not a number of whole microseconds")
         return int(exact)
     except (TypeError, ValueError, ArithmeticError):
-        raise Unusable(f"{name} is {value!r}, not a number of whole microseconds") from None
+        raise Unusable(f"{name} is {shown(value)}, not a number of whole microseconds") from None

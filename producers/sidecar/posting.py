@@ -9,6 +9,7 @@ import asyncio
 import hmac
 import io
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import Any
 from uuid import UUID
 
@@ -27,6 +28,9 @@ from sentio.config import SidecarSettings, listening
 from sentio.errors import SettingError
 
 BODY_BYTES = 8 << 20
+EVENTS = 10_000
+"""Events, or lines, of a body at most."""
+
 ANSWER_S = 10.0
 """How long a request waits for Kafka. What it brought may still come to the log after that."""
 
@@ -140,6 +144,13 @@ async def _body(request: Request) -> bytes:
 
 
 def _lines(kind: str, body: bytes, first: int) -> list[Line]:
+    lines = _of(kind, body, first)
+    if len(lines) > EVENTS:
+        raise Refusal(_LARGE, f"a body has {EVENTS} events at most")
+    return lines
+
+
+def _of(kind: str, body: bytes, first: int) -> list[Line]:
     match kind:
         case "application/x-ndjson" | "application/jsonl":
             texts = body.split(b"\n")
@@ -165,7 +176,7 @@ def _of_avro(body: bytes, first: int) -> list[Line]:
     try:
         file: Any = fastavro.reader(io.BytesIO(body))
         kind = str(file.writer_schema["name"]).rpartition(".")[2]
-        codec, rows = file.codec, list(file) if file.codec == "null" else []
+        codec, rows = file.codec, list(islice(file, EVENTS + 1)) if file.codec == "null" else []
     except Exception as failure:  # noqa: BLE001 - fastavro raises whatever bad bytes lead it to
         raise Refusal(_BAD, f"the body is no Avro container file ({failure!r})") from None
     if codec != "null":

@@ -9,7 +9,7 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
@@ -21,6 +21,10 @@ from sentio import log
 CHUNK_BYTES = 256 * 1024
 LINE_BYTES = 1 << 20
 """Longest line; what is longer comes as None."""
+
+DIGITS = 32
+NEWEST_BYTES = 4_096
+"""Of what was read last, that a file still has to have there: else it was truncated."""
 
 LOOK_S = 0.25
 """How often it is looked whether there is another file."""
@@ -41,7 +45,10 @@ class Mark(NamedTuple):
     """Bytes of the file before the line, and up to its end."""
 
     digest: str = ""
-    """Of the line. A file that has another one there is another file."""
+    """Of all up to its end. A file that has anything else there is another file."""
+
+    changed_ns: int = 0
+    """When the file was written last, as far as was seen. Those written later come after it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,16 +64,21 @@ class TailLine:
 class Tail:
     """Reads the log whose files ``files`` lists, the oldest first. Goes on behind ``mark``, else with the oldest.
 
-    ``root`` is what the id of the first file follows from.
+    ``root`` is what the id of the first file follows from. A file is left for the next when that one is being written,
+    and it was not for ``settle_s`` itself.
     """
 
-    def __init__(self, files: Callable[[], Sequence[Path]], mark: Mark | None, root: UUID) -> None:
+    def __init__(self, files: Callable[[], Sequence[Path]], mark: Mark | None, root: UUID, settle_s: float) -> None:
         self.at_end = False
         """Everything that is there was read."""
 
         self._files = files
         self._mark = mark
         self._root = root
+        self._settle_s = settle_s
+        self._sum = hashlib.sha256()
+        self._newest = b""
+        self._grew_s = time.monotonic()
         self._file: BufferedReader | None = None
         self._skips = False
         self._look_at_s = 0.0
@@ -93,6 +105,7 @@ class Tail:
         if self._file is not None:
             self._look_for_truncation()
             if lines := self._lines():
+                self._grew_s = time.monotonic()
                 self.at_end = False
                 return lines
         if time.monotonic() < self._look_at_s:
@@ -105,38 +118,64 @@ class Tail:
         if follower is None:
             self.at_end = True
             return []
+        self.at_end = False
+        if time.monotonic() - self._grew_s < self._settle_s:
+            return []
         # Whoever wrote it has gone over to another: what is there now is all, the end of its last line too.
         lines = self._lines() or self._last()
         if not lines:
             self.close()
             self._open(follower)
         self._look_at_s = 0.0
-        self.at_end = False
         return lines
 
     def _find(self, mark: Mark) -> None:
-        """Open the file of a mark, wherever it is now."""
-        for path in sorted(self._files(), key=lambda path: str(path) != mark.path):
-            with suppress(OSError):
-                file = path.open("rb")
-                if _is_it(file, mark):
-                    self._file = file
-                    self._mark = mark._replace(path=str(path))
-                    return
-                file.close()
+        """Open the file of a mark, wherever it is now, or a copy that was made of it."""
+        paths = self._files()
+        # What stands where a log is written is no copy.
+        here = [path for path in paths if _is_same(path, mark)]
+        if any(self._take_up(path, mark) for path in [*here, *paths[:-1]]):
+            return
+        if here and self._open(here[0]):
+            _say_truncated(mark)
+            return
         log.get().error(
-            "a log is no longer where it was read to; it is read on from the oldest file that came after it",
+            "a log is no longer where it was read to, and what it had behind that is lost; it is read on in the first"
+            " file that was written later",
             file=mark.path,
             line=mark.line,
         )
 
+    def _take_up(self, path: Path, mark: Mark) -> bool:
+        """Open a file behind the mark, if it begins as the mark says."""
+        with suppress(OSError), ExitStack() as opened:
+            file = opened.enter_context(path.open("rb"))
+            found = _sum_of(file, mark.end)
+            if found is None or found.hexdigest()[:DIGITS] != mark.digest:
+                return False
+            file.seek(mark.start)
+            self._newest = file.read(mark.end - mark.start)[-NEWEST_BYTES:]
+            self._sum = found
+            status = os.fstat(file.fileno())
+            self._mark = mark._replace(path=str(path), device=status.st_dev, inode=status.st_ino)
+            self.close()
+            self._file = file
+            opened.pop_all()
+            return True
+        return False
+
     def _go_over(self) -> bool:
         """Open the first file, or the first after the one that is gone."""
-        paths = self._files()
-        if self._mark is not None:
-            with suppress(ValueError):
-                paths = paths[[str(path) for path in paths].index(self._mark.path) :]
+        paths = self._later()
         return bool(paths) and self._open(paths[0])
+
+    def _later(self) -> list[Path]:
+        """The files after the one that was read last."""
+        paths, mark = list(self._files()), self._mark
+        if mark is None:
+            return paths
+        here = [place for place, path in enumerate(paths) if _is_same(path, mark)]
+        return paths[here[-1] + 1 :] if here else [path for path in paths if _is_later(path, mark)]
 
     def _open(self, path: Path) -> bool:
         with suppress(FileNotFoundError):
@@ -149,26 +188,31 @@ class Tail:
         """The open file is a new one."""
         assert self._file is not None
         status = os.fstat(self._file.fileno())
-        self._skips = False
-        before, line = (self._mark.id, self._mark.line) if self._mark else (self._root, 0)
-        identity = uuid5(before, f"{line} {status.st_dev} {status.st_ino}")
-        self._mark = Mark(identity, str(path), status.st_dev, status.st_ino)
+        before = self._mark.id if self._mark else self._root
+        identity = uuid5(before, f"{status.st_dev} {status.st_ino}")
+        self._skips, self._newest, self._sum = False, b"", hashlib.sha256()
+        self._grew_s = time.monotonic()
+        digest = self._sum.hexdigest()[:DIGITS]
+        self._mark = Mark(identity, str(path), status.st_dev, status.st_ino, 0, 0, 0, digest, status.st_mtime_ns)
 
     def _look_for_truncation(self) -> None:
         assert self._file is not None
         assert self._mark is not None
-        if not _is_it(self._file, self._mark):
-            log.get().warning("a log was truncated; it is read from its beginning", file=self._mark.path)
-            self._begin(self._mark.path)
+        mark = self._mark
+        size = os.fstat(self._file.fileno()).st_size
+        self._file.seek(mark.end - len(self._newest))
+        if size >= mark.end and self._file.read(len(self._newest)) == self._newest:
+            return
+        # Where it was copied before, what of it was not read is in the copy, and this file comes after that.
+        if any(self._take_up(path, mark) for path in self._files()[:-1]):
+            return
+        _say_truncated(mark)
+        self._begin(mark.path)
 
     def _follower(self) -> Path | None:
-        """The file after the one that is open, if there is one by now."""
-        assert self._mark is not None
-        paths = list(self._files())
-        here = [place for place, path in enumerate(paths) if _is_same(path, self._mark)]
-        if here:
-            return paths[here[-1] + 1] if here[-1] + 1 < len(paths) else None
-        return paths[-1] if paths else None  # it was removed
+        """The file after the one that is open, if somebody writes one by now: one that is only there is not enough."""
+        later = self._later()
+        return later[0] if any(_size(path) for path in later) else None
 
     def _lines(self) -> list[TailLine]:
         assert self._file is not None
@@ -182,9 +226,12 @@ class Tail:
                 break
             # Too long: it is passed over piece by piece, and told of with its end.
             self._skips = True
+            self._sum.update(data)
+            self._newest = data[-NEWEST_BYTES:]
             behind = self._mark.end + len(data)
-            self._mark = self._mark._replace(start=behind, end=behind)
-        return [self._line(text, len(text) + 1) for text in data.split(b"\n")[:-1]]
+            self._mark = self._mark._replace(start=behind, end=behind, digest=self._sum.hexdigest()[:DIGITS])
+        changed_ns = os.fstat(self._file.fileno()).st_mtime_ns
+        return [self._line(text, b"\n", changed_ns) for text in data.split(b"\n")[:-1]]
 
     def _last(self) -> list[TailLine]:
         """What is left of a file that nobody writes any more."""
@@ -192,18 +239,21 @@ class Tail:
         assert self._mark is not None
         self._file.seek(self._mark.end)
         text = self._file.read(LINE_BYTES)
-        return [self._line(text, len(text))] if text else []
+        return [self._line(text, b"", os.fstat(self._file.fileno()).st_mtime_ns)] if text else []
 
-    def _line(self, text: bytes, size: int) -> TailLine:
+    def _line(self, text: bytes, end: bytes, changed_ns: int) -> TailLine:
         assert self._mark is not None
         start = self._mark.end
         whole = not self._skips
         self._skips = False
+        self._sum.update(text + end)
+        self._newest = (text + end)[-NEWEST_BYTES:]
         self._mark = self._mark._replace(
             line=self._mark.line + 1,
             start=start,
-            end=start + size,
-            digest=_digest(text),
+            end=start + len(text) + len(end),
+            digest=self._sum.hexdigest()[:DIGITS],
+            changed_ns=changed_ns,
         )
         return TailLine(text if whole else None, self._mark)
 
@@ -215,16 +265,35 @@ def _is_same(path: Path, mark: Mark) -> bool:
     return False
 
 
-def _is_it(file: BufferedReader, mark: Mark) -> bool:
-    """Whether an open file is that of a mark and has its last line where it was."""
-    status = os.fstat(file.fileno())
-    if (status.st_dev, status.st_ino) != (mark.device, mark.inode) or status.st_size < mark.end:
-        return False
-    if mark.end == mark.start:
-        return True
-    file.seek(mark.start)
-    return _digest(file.read(mark.end - mark.start).removesuffix(b"\n")) == mark.digest
+def _say_truncated(mark: Mark) -> None:
+    log.get().error(
+        "a log was truncated, and what of it was not read is lost; it is read from its beginning",
+        file=mark.path,
+        line=mark.line,
+    )
 
 
-def _digest(text: bytes) -> str:
-    return hashlib.sha256(text).hexdigest()[:16]
+def _is_later(path: Path, mark: Mark) -> bool:
+    """Whether a file was written after that of a mark; in folders named by day, whether its day is later."""
+    there, here = Path(mark.path).parent, path.parent
+    if there != here:
+        return here > there
+    with suppress(OSError):
+        return path.stat().st_mtime_ns > mark.changed_ns
+    return False
+
+
+def _size(path: Path) -> int:
+    with suppress(OSError):
+        return path.stat().st_size
+    return 0
+
+
+def _sum_of(file: BufferedReader, end: int) -> "hashlib._Hash | None":
+    """Of the first bytes of a file, None if it has fewer."""
+    found = hashlib.sha256()
+    left = end
+    while left and (data := file.read(min(left, CHUNK_BYTES))):
+        found.update(data)
+        left -= len(data)
+    return None if left else found

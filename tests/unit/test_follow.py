@@ -1,6 +1,7 @@
 """An engine's logs while they are written: whatever comes when, and however often the sidecar begins again."""
 
 import json
+import os
 import random
 from collections.abc import Iterator
 from datetime import datetime
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from producers import session
+from producers.sidecar import follow
 from producers.sidecar.follow import CHECKPOINT, Follower
 from producers.sidecar.source import Portion
 from sentio.errors import Fatal, SettingError
@@ -205,6 +207,79 @@ def test_what_a_fill_closed_is_closed_by_a_sidecar_that_begins_between_the_fill_
     assert log.sorted() == expected(day)
 
 
+def test_what_was_not_read_before_a_log_was_copied_and_truncated_is_read_from_the_copy(tmp_path: Path) -> None:
+    path = tmp_path / "signals.jsonl"
+    path.write_bytes(texts(SIGNALS[:4]))
+    for killed in (False, True):
+        log, source = Log(), follower(tmp_path)
+        take_all(source, log)
+        first = len(log.rows.get("SignalGenerated", []))
+        if killed:
+            source.close()
+        with path.open("ab") as file:
+            file.write(texts(SIGNALS[4:6]))
+        (tmp_path / f"signals.jsonl.{'2' if killed else '1'}").write_bytes(path.read_bytes())
+        path.write_bytes(texts(SIGNALS[8:10] if killed else SIGNALS[6:8]))
+        if killed:
+            source = follower(tmp_path)
+        take_all(source, log)
+        assert len(log.rows["SignalGenerated"]) - first == 4
+        source.close()
+    assert log.refused == []
+
+
+def test_a_log_that_is_moved_away_is_left_when_another_is_written_and_not_before(tmp_path: Path) -> None:
+    path, moved = tmp_path / "signals.jsonl", tmp_path / "signals.jsonl.1"
+    half = texts(SIGNALS[1:2])
+    path.write_bytes(texts(SIGNALS[:1]) + half[:20])
+    log, source = Log(), follower(tmp_path)
+    take_all(source, log)
+    path.rename(moved)
+    path.touch()  # the engine has the former open yet
+    take_all(source, log)
+    with moved.open("ab") as file:
+        file.write(half[20:] + texts(SIGNALS[2:3]))
+    take_all(source, log)
+    path.write_bytes(texts(SIGNALS[3:4]))
+    take_all(source, log)
+    assert len(log.rows["SignalGenerated"]) == 4
+    assert log.refused == []
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_of_files_that_were_rotated_none_is_left_out_and_none_read_again(tmp_path: Path, *, killed: bool) -> None:
+    path = tmp_path / "signals.jsonl"
+    path.write_bytes(texts(SIGNALS[:2]))
+    log, source = Log(), follower(tmp_path)
+    take_all(source, log)
+    if killed:
+        source.close()
+    path.unlink()  # compressed, say
+    for number in (2, 1):
+        (tmp_path / f"signals.jsonl.{number}").write_bytes(texts(SIGNALS[4 - number : 5 - number]))
+        os.utime(tmp_path / f"signals.jsonl.{number}", (2_000_000_000 - number, 2_000_000_000 - number))
+    path.write_bytes(texts(SIGNALS[4:5]))
+    os.utime(path, (2_000_000_000, 2_000_000_000))
+    if killed:
+        source = follower(tmp_path)
+    take_all(source, log)
+    assert [row["bar_id"] for row in log.rows["SignalGenerated"]] == [line["bar_id"] for line in SIGNALS[:5]]
+    path.unlink()
+    take_all(source, log)
+    assert len(log.rows["SignalGenerated"]) == 5
+
+
+def test_a_row_that_never_was_does_not_hold_up_a_backlog(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(follow, "PENDING", 10)
+    bad = [*POSITIONS[:4], book(5_000, 100_000), *POSITIONS[4:]]
+    day = write_session(tmp_path / "played" / DAY, **FILES)
+    live = write_session(tmp_path / "live", signals=SIGNALS, trades=TRADES, positions=bad)
+    log = Log()
+    take_all(follower(live), log)
+    assert log.sorted() == expected(day)
+    assert len(log.refused) == 1
+
+
 def test_another_file_under_the_same_name_and_number_is_another_file(tmp_path: Path) -> None:
     path = tmp_path / "signals.jsonl"
     path.write_bytes(texts(SIGNALS[:4]))
@@ -239,6 +314,7 @@ BAD = {
     "a price below zero": texts([entry(3, exec_price=-1)]),
     "an unknown direction": texts([entry(3, direction="UP")]),
     "a far future": texts([signal(3, timestamp_ms=4_000_000_000_000)]),
+    "a number beyond all": b'{"timestamp_ms": ' + b"9" * 5_000 + b"}\n",
     "no UTF-8": b'{"symbol": "\xff"}\n',
     "too long": b'"' + b"x" * (3 << 20) + b'"\n',
 }
