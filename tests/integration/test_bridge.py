@@ -139,6 +139,20 @@ def test_what_cannot_be_used_becomes_a_dead_letter_and_the_rest_goes_on(
     assert headers["error.message"] == b"probability is 7, beyond its limits"
 
 
+def test_a_message_too_large_for_a_dead_letter_goes_without_its_value(
+    settings: SidecarSettings, tmp_path: Path
+) -> None:
+    engine = Engine(settings, partitions=1)
+    engine.say(1, p=7, more="x" * 999_000)
+    engine.say(2)
+    with running(bridged(settings, engine, tmp_path)):
+        until(lambda: len(bars(settings)) == 2)
+    place = (f"{engine.topic}.dead", 0)
+    [[letter]] = kafka_access.read(settings.kafka, kafka_access.spans(settings.kafka, [place]))
+    assert letter.value() is None
+    assert dict(letter.headers() or ())["value.dropped_bytes"] == b"999039"
+
+
 def test_partitions_and_topics_that_come_later_are_carried_over_too(
     settings: SidecarSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -107,9 +107,23 @@ def test_hearts_of_engines_are_beaten_and_those_that_are_gone_say_so(
         until(lambda: len(records(settings, "EngineHeartbeat")) >= 4)
     found = records(settings, "EngineHeartbeat")
     assert {(row["producer"], row["engine"], row["version"], row["mode"], row["state"]) for row in found} == {
-        ("rotation@1", "rotation", "1.4", "paper", "running"),
-        ("other@2", "other", "", "", "stopped"),
+        ("sidecar:rotation@1", "rotation", "1.4", "paper", "running"),
+        ("sidecar:other@2", "other", "", "", "stopped"),
     }
+
+
+def test_hearts_are_beaten_while_events_come_all_the_time(
+    settings: SidecarSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(beat_module, "BEAT_S", 0.05)
+
+    class Endless(Scripted):
+        def take(self, most: int) -> Portion | None:
+            self.portions.append(portion(self.taken, 1))
+            return super().take(most)
+
+    with draining(settings, Endless(engines=[Beat("rotation@1", "rotation", "", "", is_there=True)])):
+        until(lambda: len(records(settings, "EngineHeartbeat")) >= 3)
 
 
 @pytest.mark.parametrize("is_there", [True, False])

@@ -24,7 +24,7 @@ from schemas.registry import avro_files
 from sentio.config import SidecarSettings, load
 from sentio.errors import SettingError
 from tests.pipeline import until
-from tests.samples import trade
+from tests.samples import signal, trade
 
 SIGNAL = {
     "type": "SignalGenerated",
@@ -283,6 +283,41 @@ def test_an_engine_that_does_not_read_its_answers_is_let_go_and_stops_nobody(
         until(lambda: drain.bars() == [1])
 
 
+def test_answers_that_were_not_taken_at_once_are_sent_when_they_are(tmp_path: Path) -> None:
+    with listener(tmp_path / "s") as drain, engine(tmp_path / "s") as client:
+        client.greet(acknowledge=True)
+        client.send(b"{}\n" * 5_000)
+        until(lambda: len(drain.refused()) == 5_000)
+        answer = client.answer()
+        while answer != {"acknowledged": 5_000}:
+            answer = client.answer()
+
+
+def test_repeats_take_room_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inboxes, "ROOM", 10)
+    inbox = Inbox("test")
+    origin = inbox.origin("engine", UUID(int=1))
+    taken = 0
+    while inbox.put(origin, lines(1, 5), where="a", done=nothing, wait=False):
+        taken += 1
+    assert taken == 2
+
+
+def test_engines_with_a_source_are_known_as_there_or_gone() -> None:
+    inbox = Inbox("test")
+    by_line, by_request = (inbox.origin("engine", UUID(int=n)) for n in (1, 2))
+    assert inbox.beats() == []
+    for origin in (by_line, by_request):
+        inbox.put(origin, lines(1, 1), where="a", done=nothing)
+    inbox.connected(by_line, 1)
+    assert [beat.is_there for beat in inbox.beats()] == [True, True]
+    inbox.connected(by_line, -1)
+    by_request.spoke_s -= inboxes.QUIET_S
+    assert [beat.is_there for beat in inbox.beats()] == [False, False]
+    by_line.spoke_s -= inboxes.FORGOTTEN_S
+    assert [beat.producer for beat in inbox.beats()] == [by_request.producer]
+
+
 def test_an_address_that_cannot_be_had_is_named(tmp_path: Path) -> None:
     with listener(tmp_path / "s"), pytest.raises(SettingError, match="another process listens on it"):
         Listener(str(tmp_path / "s"))
@@ -335,6 +370,34 @@ def test_each_form_of_a_body_gives_its_events() -> None:
     assert [row["bar_id"] for row in found[:5]] == [1, 2, 3, 4, 5]
     assert (found[5]["price"], found[5]["executed_at"]) == (event.price, event.executed_at)
     assert len({(row["producer"], row["sequence"]) for row in found}) == 6
+
+
+def test_fractions_of_an_avro_file_are_numbers_too() -> None:
+    schema = avro_files()["SignalGenerated"]
+    file = io.BytesIO()
+    event = signal()
+    row = {field["name"]: getattr(event, field["name"]) for field in schema["fields"]} | {"sequence": 0}
+    fastavro.writer(file, fastavro.parse_schema(dict(schema)), [row])
+    with receiver() as (drain, client):
+        answer = post(client, file.getvalue(), "application/avro")
+    assert answer.json() == {"acknowledged": 1, "refused": [], "unknown_fields": []}
+    assert drain.rows()[0]["probability"] == event.probability
+
+
+@pytest.mark.parametrize("kind", ["application/json", "application/x-ndjson", "application/avro"])
+def test_a_body_of_more_events_than_can_be_under_way_is_refused(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(posting, "EVENTS", 10)
+    file = io.BytesIO()
+    fastavro.writer(file, {"type": "record", "name": "TradeExecuted", "fields": []}, [{}] * 1_000)
+    bodies = {
+        "application/json": b"[" + b",".join([text(1)] * 11) + b"]",
+        "application/x-ndjson": b"\n".join([text(1)] * 11),
+        "application/avro": file.getvalue(),
+    }
+    with receiver() as (drain, client):
+        answer = post(client, bodies[kind], kind)
+    assert (answer.status_code, answer.json()) == (413, {"error": "a body has 10 events at most"})
+    assert drain.portions == []
 
 
 def test_what_is_refused_of_a_body_is_told_by_its_line_and_the_rest_is_taken() -> None:

@@ -67,6 +67,13 @@ def test_a_message_that_does_not_fit_is_unusable(tmp_path: Path, message: str, r
         found.events(parse(message))
 
 
+def test_fractions_of_the_file_are_decimals(tmp_path: Path) -> None:
+    [found] = load(write(tmp_path, POSITIONS.replace('mark = "mark"', "mark = { value = 10.1 }")))
+    entry = '{"symbol": "A", "size": {"shares": 1}, "entry": 1, "pnl": 0}'
+    [read] = found.events(parse('{"account": "a", "ts": 1, "book": {"positions": [' + entry + "]}}"))
+    assert read.event.mark == Decimal("10.1")  # type: ignore[attr-defined]
+
+
 def test_words_stand_for_words(tmp_path: Path) -> None:
     text = POSITIONS.replace('symbol = "symbol"', 'symbol = { from = "symbol", words = { 1 = "TQQQ" } }')
     [found] = load(write(tmp_path, text))
@@ -86,6 +93,7 @@ def test_words_stand_for_words(tmp_path: Path) -> None:
         ('mark = "mark"', "", "PositionUpdated needs mark"),
         ('mark = "mark"', "mark = 3", "mark is a path, or a table with from or value"),
         ('mark = "mark"', 'mark = { from = "a", value = 1 }', "mark is a path, or a table with from or value"),
+        ('mark = "mark"', 'mark = { from = "a", words = ["b"] }', "the words of mark are no table"),
         ('unit = "s"', 'unit = "h"', "the unit of updated_at is 'h', not one of s, ms, us"),
     ],
 )
@@ -93,6 +101,11 @@ def test_what_is_wrong_in_it_is_named(tmp_path: Path, old: str, new: str, reason
     assert old in POSITIONS
     with pytest.raises(SettingError, match=reason):
         load(write(tmp_path, POSITIONS.replace(old, new, 1)))
+
+
+def test_maps_are_tables(tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match="a map is 1, not a table"):
+        load(write(tmp_path, "map = [1]"))
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
