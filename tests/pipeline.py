@@ -45,23 +45,30 @@ def until(condition: Callable[[], Any], *, timeout_s: float = DEADLINE_S) -> Any
 def running(consumer: Consumer, settings: ConsumerSettings, **more: Any) -> Iterator[Group]:
     """A member of the consumer's group; what ended it is raised at the end."""
     stop = threading.Event()
-    failures: list[BaseException] = []
     group = Group(consumer, settings, stop=stop, **more)
+    with in_thread(group.run, stop):
+        yield group
 
-    def run() -> None:
+
+@contextmanager
+def in_thread(run: Callable[[], None], stop: threading.Event, *, ends_s: float = DEADLINE_S) -> Iterator[None]:
+    """Runs it meanwhile, and sets ``stop`` at the end; what ended it is raised then."""
+    failures: list[BaseException] = []
+
+    def kept() -> None:
         try:
-            group.run()
+            run()
         except BaseException as failure:  # noqa: BLE001 - handed to the test
             failures.append(failure)
 
-    thread = threading.Thread(target=run)
+    thread = threading.Thread(target=kept)
     thread.start()
     try:
-        yield group
+        yield
     finally:
         stop.set()
-        thread.join(DEADLINE_S)
-        assert not thread.is_alive(), "the group did not stop"
+        thread.join(ends_s)
+        assert not thread.is_alive(), "it did not stop"
     if failures:
         raise failures[0]
 

@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -20,6 +21,7 @@ from schemas.topics import topic_of_event
 from sentio import kafka as kafka_access
 from sentio import topics as kafka_topics
 from sentio.config import PublisherSettings, SidecarSettings, load
+from tests.pipeline import in_thread
 
 RECORDED = ("TradeExecuted", "SignalGenerated", "PositionUpdated", "PerformanceMinute")
 
@@ -52,24 +54,8 @@ def draining(settings: SidecarSettings, source: Source) -> AbstractContextManage
 def running(sidecar: Running) -> Iterator[Running]:
     """In a thread; what ended it is raised at the end."""
     stop = threading.Event()
-    failures: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            sidecar.run(stop)
-        except BaseException as failure:  # noqa: BLE001 - handed to the test
-            failures.append(failure)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    try:
+    with in_thread(partial(sidecar.run, stop), stop, ends_s=20):
         yield sidecar
-    finally:
-        stop.set()
-        thread.join(20)
-        assert not thread.is_alive()
-    if failures:
-        raise failures[0]
 
 
 @contextmanager

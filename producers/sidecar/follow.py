@@ -20,9 +20,10 @@ from uuid_utils import uuid7
 from producers.engine_log import Content, fill_of, row_of, signal_of
 from producers.fields import Fields, LineError
 from producers.session import NEW_YORK
+from producers.sidecar.files import changed_ns
 from producers.sidecar.followed import Followed, Made, Minutes
 from producers.sidecar.numbered import Numbered, batches
-from producers.sidecar.source import AHEAD, Beat, Portion, Refused
+from producers.sidecar.source import AHEAD, QUIET_S, Beat, Portion, Refused
 from producers.sidecar.tail import Mark, Tail, TailLine
 from sentio import log
 from sentio.errors import Fatal, SettingError
@@ -32,9 +33,6 @@ CHECKPOINT = ".sentio-follow.json"
 
 PENDING = 20_000
 """Lines of a file that are read ahead of the others at most."""
-
-QUIET_S = 90.0
-"""An engine that decides once a minute has written within this time, or is not there."""
 
 EVENTS_OF_A_LINE = 1_024
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
@@ -119,7 +117,7 @@ class Follower:
                 return [path for path in by_day if path.is_file()]
             rotated = [path for path in self._folder.glob(f"{name}?*") if path.suffix not in {".gz", ".zst", ".xz"}]
             newest = [path for path in [self._folder / name] if path.is_file()]
-            return [*sorted(rotated, key=_changed_ns), *newest]
+            return [*sorted(rotated, key=changed_ns), *newest]
 
         return listed
 
@@ -284,10 +282,3 @@ def _day(folder: Path) -> date | None:
         return date.fromisoformat(folder.name)
     except ValueError:
         return None
-
-
-def _changed_ns(path: Path) -> int:
-    try:
-        return path.stat().st_mtime_ns
-    except OSError:
-        return 0

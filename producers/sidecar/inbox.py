@@ -16,13 +16,10 @@ from uuid_utils import uuid7
 
 from producers.sidecar.documents import Read, Unusable, event_of, parse
 from producers.sidecar.numbered import Numbered, batches
-from producers.sidecar.source import Beat, Portion, Refused
+from producers.sidecar.source import QUIET_S, Beat, Portion, Refused
 
 ROOM = 20_000
 """Events that wait at most: who brings more waits, or is sent away."""
-
-QUIET_S = 90.0
-"""An engine that decides once a minute has sent something within this time, or is not there."""
 
 FORGOTTEN_S = 3_600.0
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from uuid import UUID
 
+from producers.sidecar.files import changed_ns
 from producers.sidecar.ring import Ring
 from producers.sidecar.source import Beat, Portion, Refused
 from sentio import log
@@ -127,7 +128,7 @@ class RingSource:
     def _open(self) -> Ring | None:
         """The first that can be read: those set aside, the oldest first, then the one that is there now."""
         aside = self.path.parent.glob(f"{glob.escape(self.path.name)}.{ASIDE}")
-        for path in [*sorted(set(aside) - self._spent, key=_changed_ns), self.path]:
+        for path in [*sorted(set(aside) - self._spent, key=changed_ns), self.path]:
             identity = None if path == self.path else path.name.removeprefix(f"{self.path.name}.")
             try:
                 path.stat()
@@ -162,11 +163,3 @@ class RingSource:
     def _say(self, path: Path, failure: Exception) -> None:
         if self._once.due(path):
             log.get().error("a ring cannot be read; the others are", cause=str(failure))
-
-
-def _changed_ns(path: Path) -> int:
-    """0 of a file that is gone meanwhile or cannot be seen: opening it says why."""
-    try:
-        return path.stat().st_mtime_ns
-    except OSError:
-        return 0

@@ -11,6 +11,10 @@ AHEAD = timedelta(days=1)
 """An event further in the future than this is refused: its engine's clock, or the unit of its time, is wrong."""
 
 
+QUIET_S = 90.0
+"""An engine that decides once a minute has sent something within this time, or is not there."""
+
+
 class Refused(NamedTuple):
     """Something that cannot be used."""
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 from uuid import UUID, uuid5
 
+from producers.sidecar.files import changed_ns
 from sentio import log
 
 CHUNK_BYTES = 256 * 1024
@@ -278,9 +279,7 @@ def _is_later(path: Path, mark: Mark) -> bool:
     there, here = Path(mark.path).parent, path.parent
     if there != here:
         return here > there
-    with suppress(OSError):
-        return path.stat().st_mtime_ns > mark.changed_ns
-    return False
+    return changed_ns(path) > mark.changed_ns
 
 
 def _size(path: Path) -> int:

@@ -19,7 +19,7 @@ from producers.sidecar import listening, posting
 from producers.sidecar.inbox import Inbox, Jump, Line, line_of
 from producers.sidecar.listening import Listener
 from producers.sidecar.posting import Receiver
-from producers.sidecar.source import Portion
+from producers.sidecar.source import QUIET_S, Portion
 from schemas.registry import avro_files
 from sentio.config import SidecarSettings, load
 from sentio.errors import SettingError
@@ -312,7 +312,7 @@ def test_engines_with_a_source_are_known_as_there_or_gone() -> None:
     inbox.connected(by_line, 1)
     assert [beat.is_there for beat in inbox.beats()] == [True, True]
     inbox.connected(by_line, -1)
-    by_request.spoke_s -= inboxes.QUIET_S
+    by_request.spoke_s -= QUIET_S
     assert [beat.is_there for beat in inbox.beats()] == [False, False]
     by_line.spoke_s -= inboxes.FORGOTTEN_S
     assert [beat.producer for beat in inbox.beats()] == [by_request.producer]
