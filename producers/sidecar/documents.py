@@ -14,6 +14,7 @@ from functools import cache, partial
 from math import isfinite
 from typing import Any, NamedTuple, NoReturn
 
+from producers.fields import EPOCH
 from producers.sidecar.source import AHEAD
 from schemas import layout
 from schemas.amounts import EXACT
@@ -28,7 +29,6 @@ KINDS = tuple(topic.event for topic in topics().values() if topic.event != "Aggr
 TEXT_BYTES = 256
 """Room of a text, in UTF-8."""
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _UNITS_US = {"us": 1, "ms": 1_000}
 
 
@@ -212,7 +212,7 @@ def _real(name: str, value: object, limits: tuple[float, bool, float] | None) ->
 
 
 def _count(unit_us: int, name: str, value: object) -> datetime:
-    return _EPOCH + timedelta(microseconds=_whole(name, value, (0, layout.LAST_US // unit_us)) * unit_us)
+    return EPOCH + timedelta(microseconds=_whole(name, value, (0, layout.LAST_US // unit_us)) * unit_us)
 
 
 def _time(name: str, value: object) -> datetime:
@@ -227,7 +227,7 @@ def _time(name: str, value: object) -> datetime:
         raise Unusable(
             f"{name} is {shown(value)}, not a time such as 2025-10-10T13:30:00Z (or {name}_ms, {name}_us)"
         ) from None
-    if not 0 <= (at - _EPOCH) // timedelta(microseconds=1) <= layout.LAST_US:
+    if not 0 <= (at - EPOCH) // timedelta(microseconds=1) <= layout.LAST_US:
         raise Unusable(f"{name} is {shown(value)}, beyond its limits")
     return at
 

@@ -1,18 +1,18 @@
 """Typed events with their numbers, as columns. The numbers are the source's: whoever reads it again gives the same."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import NamedTuple
 from uuid import UUID
 
 import pyarrow as pa
 
+from producers.fields import EPOCH
 from producers.sidecar.records import event_id
 from schemas.columns import from_events
 from schemas.events import Event
 from schemas.topics import topic_of_event
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
 
@@ -40,7 +40,7 @@ def _batch(kind: str, those: Sequence[Numbered]) -> pa.RecordBatch:
     return from_events(
         [each.event for each in those],
         event_id=[
-            event_id(each.source, each.sequence, (getattr(each.event, time) - _EPOCH) // _MICROSECOND) for each in those
+            event_id(each.source, each.sequence, (getattr(each.event, time) - EPOCH) // _MICROSECOND) for each in those
         ],
         producer=[each.producer for each in those],
         sequence=[each.sequence for each in those],
