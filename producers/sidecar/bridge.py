@@ -72,6 +72,8 @@ class Bridge:
         )
         self._producer = self._new_producer()
         self._ids: dict[str, UUID] = {}
+        self._is_owner = False
+        self._is_open = False  # its transaction
         self._next: dict[kafka.Place, int] = {}
         self._look_at_s = 0.0
         self._once = log.OncePer()
@@ -83,11 +85,13 @@ class Bridge:
             while not stop.is_set():
                 self.turned_s = time.monotonic()
                 try:
-                    self._begin()
+                    if not self._is_owner:
+                        self._begin()
                     while not stop.is_set():
                         self._turn()
                 except (Retryable, KafkaException) as failure:
                     self._look_at(failure)
+                    self._give_up()
                     stop.wait(AGAIN_S)
         finally:
             self._consumer.close()
@@ -97,8 +101,7 @@ class Bridge:
         self._producer = self._new_producer()
         self._producer.init_transactions(CALL_S)
         self._make_dead_letter_topics()
-        self._next = {}
-        self._look_at_s = 0.0
+        self._is_owner = True
 
     def _new_producer(self) -> Producer:
         config = kafka.writer(self._settings.kafka, name="sentio-bridge") | {"transactional.id": self._group}
@@ -159,6 +162,7 @@ class Bridge:
             except Unusable as why:
                 letters.append((message, str(why)))
         self._producer.begin_transaction()
+        self._is_open = True
         count = self._publish(events)
         self._bury(letters)
         stands = dict(self._next)
@@ -172,6 +176,7 @@ class Bridge:
             producer.commit_transaction(CALL_S)
 
         _bounded(commit)
+        self._is_open = False
         self._next = stands
         tally = self.tallies[self.name]
         tally.events += count
@@ -226,7 +231,7 @@ class Bridge:
                 return
 
     def _look_at(self, failure: Retryable | KafkaException) -> None:
-        """What the failure means; what was under way is given up, and read again."""
+        """What the failure means."""
         if isinstance(failure, KafkaException):
             error: KafkaError = failure.args[0]
             if error.code() in {KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.PRODUCER_FENCED}:  # noqa: SLF001
@@ -234,7 +239,25 @@ class Bridge:
             self._say("kafka", error.str())
         else:
             self._say("kafka", str(failure))
-        self._producer.purge()
+
+    def _give_up(self) -> None:
+        """Nothing of what was under way is left, and it is read again.
+
+        The same client ends the transaction where it can. To begin anew would put out another bridge that has begun
+        meanwhile: its beginning is seen as any failure, and this one is told of it at the end of the transaction.
+        """
+        self._next = {}
+        self._look_at_s = 0.0
+        if not self._is_open:
+            return
+        self._is_open = False
+        producer = self._producer
+        producer.purge()
+        try:
+            _bounded(lambda: producer.abort_transaction(CALL_S))
+        except (Retryable, KafkaException) as failure:
+            self._look_at(failure)
+            self._is_owner = False
 
     def _make_dead_letter_topics(self) -> None:
         admin = AdminClient(kafka.client(self._settings.kafka))
