@@ -46,7 +46,7 @@ class Ledger:
             row = connection.execute(
                 "insert into consumer_offsets as o (group_name, topic, partition, generation, next_offset, topic_id)"
                 " values (%s, %s, %s, 1, -1, %s) on conflict (group_name, topic, partition)"
-                " do update set generation = o.generation + 1, updated_at = now()"
+                " do update set generation = o.generation + 1, swapped = false, updated_at = now()"
                 " returning generation, next_offset, topic_id",
                 [self._group, topic, partition, topic_id],
             ).fetchone()
@@ -72,21 +72,22 @@ class Ledger:
         """Lock the batch's partitions and leave out what is in the tables already.
 
         Raises `Fenced` when a partition has another owner or stands at another offset, as it does after a commit of
-        our own whose outcome never reached us.
+        our own whose outcome never reached us. After a swap of tables the owner is still who it was, and claims anew.
         """
         topic = batch.topic.full_name(self._prefix)
         rows = connection.execute(
-            "select partition, generation, next_offset from consumer_offsets"
+            "select partition, case when swapped then generation - 1 else generation end, next_offset, swapped"
+            " from consumer_offsets"
             " where group_name = %s and topic = %s and partition = any(%s) order by partition for update",
             [self._group, topic, sorted(batch.ranges)],
         ).fetchall()
-        stands = {partition: (generation, next_offset) for partition, generation, next_offset in rows}
+        stands = {partition: tuple(rest) for partition, *rest in rows}
         gone, moved = [], []
         for partition, span in batch.ranges.items():
-            generation, next_offset = stands.get(partition, (None, None))
+            generation, next_offset, swapped = stands.get(partition, (None, None, False))
             if generation is None or generation != self._generations.get((topic, partition)):
                 gone.append((topic, partition))
-            elif next_offset not in (span.first, -1):
+            elif swapped or next_offset not in (span.first, -1):
                 moved.append((topic, partition))
         if gone or moved:
             raise Fenced(gone=gone, moved=moved)

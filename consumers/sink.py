@@ -45,6 +45,12 @@ class DatabaseConsumer(Consumer):
 
     owns_offsets: ClassVar[bool] = True
 
+    tables: ClassVar[tuple[str, ...]] = ()
+    """What `write` writes, for the shadows of `consumers.shadow`."""
+
+    schema: ClassVar[str | None] = None
+    """Where those tables are looked for first."""
+
     def __init__(self, settings: ConsumerSettings) -> None:
         self._settings = settings
         # A process frozen inside a transaction must lose it before the group gives its partitions away.
@@ -59,7 +65,11 @@ class DatabaseConsumer(Consumer):
     def open(self) -> None:
         with database.outages_are_retryable():
             database.migrate(self._settings.database)
+        self.prepare()
         self.connection()
+
+    def prepare(self) -> None:
+        """What the tables need besides the migrations; may raise `Retryable`."""
 
     def connection(self) -> Connection:
         """The consumer's connection, made anew when it was lost; raises `Retryable`."""
@@ -69,6 +79,7 @@ class DatabaseConsumer(Consumer):
                 name=self.name,
                 idle_in_transaction_s=self._idle_s,
                 statement_timeout_s=STATEMENT_TIMEOUT_S,
+                schema=self.schema,
             )
             log.get().info("database connected", server=self._connection.info.parameter_status("server_version"))
         return self._connection

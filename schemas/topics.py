@@ -30,6 +30,11 @@ class Topic:
     def full_name(self, prefix: str) -> str:
         return f"{prefix}.{self.name}"
 
+    @property
+    def partition_width(self) -> str:
+        """How much time a native partition of its table holds: a ``day`` or a ``month``, of UTC."""
+        return "month" if self.store_days is None else "day"
+
     def record_key(self, event: object, producer: str) -> bytes:
         """Key of the Kafka record: the key fields' values, joined with ``|``. Never empty.
 

@@ -30,12 +30,18 @@ _MIGRATION = re.compile(r"^(\d{4})_[a-z0-9_]+\.sql$")
 
 
 def connect(
-    database: SecretStr, *, name: str, idle_in_transaction_s: float = 30.0, statement_timeout_s: float = 0.0
+    database: SecretStr,
+    *,
+    name: str,
+    idle_in_transaction_s: float = 30.0,
+    statement_timeout_s: float = 0.0,
+    schema: str | None = None,
 ) -> Connection:
     """A connection in which a process that froze inside a transaction cannot hold its rows.
 
     ``idle_in_transaction_s`` must be below the session timeout of the consumer group. A statement that takes longer
-    than ``statement_timeout_s`` (0: any time) fails, as an outage does. Raises `Retryable`.
+    than ``statement_timeout_s`` (0: any time) fails, as an outage does. Tables are looked for in ``schema`` first.
+    Raises `Retryable`.
     """
     limits_ms = {
         "idle_in_transaction_session_timeout": int(idle_in_transaction_s * 1000),
@@ -43,7 +49,7 @@ def connect(
     }
     options = [f"-c {setting}={limit}" for setting, limit in limits_ms.items()]
     try:
-        return psycopg.connect(
+        connection = psycopg.connect(
             database.get_secret_value(),
             application_name=name,
             connect_timeout=CONNECT_TIMEOUT_S,
@@ -54,8 +60,15 @@ def connect(
             keepalives_count=3,
             tcp_user_timeout=25_000,
         )
+        if schema is not None:
+            connection.execute(
+                "select set_config('search_path', quote_ident(%s) || ', ' || current_setting('search_path'), false)",
+                [schema],
+            )
+            connection.commit()
     except psycopg.OperationalError as failure:
         raise Retryable(f"database: {first_line(failure)}") from failure
+    return connection
 
 
 @contextmanager

@@ -19,6 +19,7 @@ class Aggregates(DatabaseConsumer):
 
     name: ClassVar[str] = "aggregates"
     topics: ClassVar[tuple[str, ...]] = ("trades.executed", "performance.minute")
+    tables: ClassVar[tuple[str, ...]] = ("windows", "window_changes")
 
     def __init__(self, settings: ConsumerSettings, sender: Sender | None = None) -> None:
         super().__init__(settings)
@@ -35,6 +36,8 @@ class Aggregates(DatabaseConsumer):
             drawdown.recompute(connection, windows)
 
     def idle(self) -> None:
+        if self.schema is not None:
+            return  # windows of a shadow are nobody's until the swap
         with database.outages_are_retryable():
             self._announcer.turn()
 

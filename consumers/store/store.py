@@ -22,12 +22,13 @@ class Store(DatabaseConsumer):
 
     name: ClassVar[str] = "store"
     topics: ClassVar[tuple[str, ...]] = tuple(topic.name for topic in stored_topics())
+    tables: ClassVar[tuple[str, ...]] = tuple(topic.table for topic in stored_topics() if topic.table)
 
     def __init__(self, settings: ConsumerSettings) -> None:
         super().__init__(settings)
         self._spans: defaultdict[str, set[datetime]] = defaultdict(set)
         self._new_spans: tuple[str, set[datetime]] = ("", set())
-        self._upkeep = Upkeep(settings.database, stored_topics())
+        self._upkeep = Upkeep(settings.database, stored_topics(), schema=self.schema)
 
     def open(self) -> None:
         super().open()
@@ -52,8 +53,7 @@ class Store(DatabaseConsumer):
         super().close()
 
     def _make_partitions(self, connection: Connection, batch: Batch) -> None:
-        table, time = batch.topic.table or "", batch.topic.time
-        width = "month" if batch.topic.store_days is None else "day"
+        table, time, width = batch.topic.table or "", batch.topic.time, batch.topic.partition_width
         spans = _spans(batch.records[time], width)
         for first in sorted(spans - self._spans[table]):
             connection.execute("select sentio_partition_for(%s, %s, %s, %s)", [table, time, first, width])

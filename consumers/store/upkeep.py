@@ -30,10 +30,12 @@ class Upkeep:
         address: SecretStr,
         topics: Iterable[Topic],
         *,
+        schema: str | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         monotonic_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._address = address
+        self._schema = schema
         self._topics = list(topics)
         self._now = now
         self._monotonic_s = monotonic_s
@@ -64,7 +66,9 @@ class Upkeep:
     def _steps(self) -> Iterator[None]:
         with (
             database.outages_are_retryable(),
-            database.connect(self._address, name="store-upkeep", statement_timeout_s=STATEMENT_TIMEOUT_S) as connection,
+            database.connect(
+                self._address, name="store-upkeep", statement_timeout_s=STATEMENT_TIMEOUT_S, schema=self._schema
+            ) as connection,
         ):
             connection.autocommit = True
             connection.execute(f"set lock_timeout = {int(LOCK_TIMEOUT_S * 1000)}")

@@ -61,7 +61,7 @@ _IN_RANGE = """
     {at} >= coalesce(%(rows_from)s::timestamptz, '-infinity') and {at} < coalesce(%(rows_to)s::timestamptz, 'infinity')
 """
 
-_STARTS = """
+STARTS = """
     lateral (values
         ('MINUTE', date_trunc('minute', {at})),
         ('DAY', date_trunc('day', {at}, 'America/New_York')),
@@ -96,13 +96,13 @@ _MOVING = f"""
     join ({_UNREAD.format(topic="%(trades)s")}) as unread
         on t.producer = unread.producer and t.sequence > unread.above and t.sequence <= unread.up_to,
         lateral (values (t.strategy, t.symbol), (t.strategy, '*'), ('*', '*')) as levels (strategy, symbol),
-        {_STARTS.format(at="t.executed_at")}
+        {STARTS.format(at="t.executed_at")}
     union
     select p.account, '*', '*', spans.kind, spans.start_at
     from performance as p
     join ({_UNREAD.format(topic="%(performance)s")}) as unread
         on p.producer = unread.producer and p.sequence > unread.above and p.sequence <= unread.up_to,
-        {_STARTS.format(at="p.minute_at")}
+        {STARTS.format(at="p.minute_at")}
 """
 
 _EXPECTED = f"""
@@ -138,7 +138,7 @@ _EXPECTED = f"""
     closes as (
         select account, kind, start_at, minute, first, last, highest, lowest,
             max(last) over (partition by account, kind, start_at order by minute) as peak
-        from minutes, {_STARTS.format(at="minute")}
+        from minutes, {STARTS.format(at="minute")}
     ),
     of_equity as (
         select account, '*' as strategy, '*' as symbol, kind, start_at,

@@ -33,11 +33,20 @@ def run(
     workers: Annotated[
         int | None, typer.Option(help="Of stream: processes that share its port; else SENTIO_STREAM_WORKERS.", min=1)
     ] = None,
+    into: Annotated[
+        str | None,
+        typer.Option(help="Of store and aggregates: write into this shadow, shadow_NAME, beside the tables."),
+    ] = None,
+    since: Annotated[
+        str | None, typer.Option("--from", help="Of a new shadow: from this time of the log on; else its beginning.")
+    ] = None,
 ) -> None:
     """Run one process of the platform until it is asked to stop (SIGTERM, Ctrl-C)."""
     from sentio.cli.starting import start
     from sentio.config import RestSettings, Settings, StreamSettings, WebhookSettings, load
 
+    if (into is not None and name not in CONSUMERS) or (since is not None and into is None):
+        raise SettingError(f"run {name}: --into is for {' and '.join(CONSUMERS)}, and --from for --into")
     start(load(Settings).log_level, process=name, codec=name != "rest")
     if name in SERVERS:
         kinds: dict[str, type[Settings]] = {
@@ -48,17 +57,27 @@ def run(
         asked = {} if workers is None else {"stream_workers": workers}
         _load(SERVERS[name])(load(kinds[name], **asked))  # type: ignore[operator] # a main(settings)
     else:
-        _consume(CONSUMERS.get(name, name))
+        kind: type[Consumer] = _load(CONSUMERS.get(name, name))  # type: ignore[assignment] # by the word of the caller
+        _consume(kind if into is None else _in_shadow(kind, into, since))
 
 
-def _consume(where: str) -> None:
+def _in_shadow(kind: "type[Consumer]", name: str, since: str | None) -> "type[Consumer]":
+    from consumers.shadow import Shadow
+    from consumers.shadow import into as in_shadow
+    from consumers.sink import DatabaseConsumer
+    from sentio.cli.verify import time_of
+
+    assert issubclass(kind, DatabaseConsumer)
+    return in_shadow(kind, Shadow(name, time_of("--from", since)))
+
+
+def _consume(kind: "type[Consumer]") -> None:
     from consumers.group import Group
     from sentio import metrics
     from sentio.config import ConsumerSettings, load
     from sentio.stopping import on_stop
 
     settings = load(ConsumerSettings)
-    kind: type[Consumer] = _load(where)  # type: ignore[assignment] # a consumer class, by the word of the caller
     stop = threading.Event()
     on_stop(stop.set)
     group = Group(kind(settings) if kind.owns_offsets else kind(), settings, stop=stop)  # type: ignore[call-arg]

@@ -1,4 +1,4 @@
-"""`sentio verify`: are the statistics what the stored events say they are?"""
+"""`sentio verify`: are the statistics what the stored events say they are? And are tables what a shadow says?"""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from decimal import Decimal
 
     from sentio.cli.recomputing import Counts, Difference
+    from sentio.config import DatabaseSettings
 
     Span = tuple[datetime | None, datetime | None]
 
@@ -25,25 +26,33 @@ def verify(
     since: Annotated[str | None, typer.Option("--from", help="From this day or time on: 2025-10-10, or ISO.")] = None,
     until: Annotated[str | None, typer.Option("--to", help="To the end of this day, or to this time.")] = None,
     wait: Annotated[float, typer.Option(help="Seconds to wait for store and aggregates to be level.", min=0)] = 10.0,
+    against: Annotated[
+        str | None, typer.Option(help="Compare the tables with this shadow's instead, row by row: shadow_NAME.")
+    ] = None,
     *,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document a figure, one at the end.")] = False,
 ) -> None:
     """Compute all statistics again from the stored events and show every window that differs.
 
     Exit 0 if none does, 1 if any, 3 if they cannot be compared now. Days are those of New York; a window that the range
-    cuts is compared as a whole. Store and aggregates may go on meanwhile.
+    cuts is compared as a whole. Store and aggregates may go on meanwhile. With --against rows of the shadow's range are
+    compared, and the range is one of event times.
     """
     from sentio import database
     from sentio.cli.recomputing import NotComparable, Verification
     from sentio.config import DatabaseSettings, load
 
-    span = (_time("--from", since), _time("--to", until, end_of_day=True))
+    span = (time_of("--from", since), time_of("--to", until, end_of_day=True))
     if span[0] and span[1] and span[0] >= span[1]:
         raise SettingError(f"--from {since} is not before --to {until}")
     settings = load(DatabaseSettings)
+    if against is not None:
+        with failures_are_named():
+            _against(settings, against, span, wait, as_json=as_json)
+        return
     show = _as_json if as_json else _as_table
     with (
-        _failures_are_named(),
+        failures_are_named(),
         database.connect(settings.database, name="sentio-verify", idle_in_transaction_s=3600) as connection,
     ):
         verification = Verification(connection, settings.topic_prefix, span)
@@ -61,8 +70,28 @@ def verify(
         raise typer.Exit(NOT_COMPARABLE)
 
 
+def _against(settings: "DatabaseSettings", shadow: str, span: "Span", wait: float, *, as_json: bool) -> None:
+    from sentio import database
+    from sentio.cli.comparing import Comparison
+    from sentio.cli.shadow import show_days
+
+    with database.connect(settings.database, name="sentio-verify", idle_in_transaction_s=3600) as connection:
+        comparison = Comparison(connection, settings.topic_prefix, shadow, span)
+        comparison.begin(wait)
+        seen = comparison.look()
+    days, unsaid = seen.days, seen.unsaid
+    show_days(days, as_json=as_json)
+    if any(day.differences for day in days):
+        raise typer.Exit(1)
+    if not unsaid and any(day.moving for day in days) and not any(day.same for day in days):
+        unsaid = f"nothing could be compared; does 'sentio run store --into {shadow}' run? 'sentio lag' shows"
+    if unsaid:
+        typer.echo(f"sentio: {unsaid}", err=True)
+        raise typer.Exit(NOT_COMPARABLE)
+
+
 @contextmanager
-def _failures_are_named() -> Iterator[None]:
+def failures_are_named() -> Iterator[None]:
     import psycopg
 
     from sentio import database
@@ -76,7 +105,7 @@ def _failures_are_named() -> Iterator[None]:
         raise Fatal(f"database: {database.first_line(failure)}") from failure
 
 
-def _time(option: str, text: str | None, *, end_of_day: bool = False) -> "datetime | None":
+def time_of(option: str, text: str | None, *, end_of_day: bool = False) -> "datetime | None":
     """A time in UTC: of an ISO time, local where it has no zone, or of New York's midnight where it is a date."""
     from datetime import UTC, date, datetime, timedelta
     from zoneinfo import ZoneInfo

@@ -1,0 +1,144 @@
+"""The work of `sentio swap`: what a shadow has read replaces the same range of the live tables, in one transaction.
+
+Only rows that differ are touched. Readers see the tables before or after; writers wait. Windows: `sentio.cli.rolling`.
+"""
+
+import time
+
+from psycopg import Connection, Rollback, sql
+
+from consumers import shadow as shadows
+from consumers.store import upkeep
+from schemas.columns import arrow_schema
+from schemas.topics import Topic, stored_topics
+from sentio.cli import differing
+from sentio.cli.comparing import AGAIN_S, DIFFERENCES, Position, groups, positions, said, windows_of, without_store
+from sentio.cli.rolling import Swapped, swap_windows
+from sentio.errors import Fatal
+
+LOCK_TIMEOUT_S = 30.0
+HELD_S = 5.0  # how long live groups are kept waiting for a shadow that is a little behind
+
+_OFFSETS = """
+    insert into consumer_offsets as o (group_name, topic, partition, generation, next_offset, topic_id, swapped)
+    select live_group, topic, partition, 1, next_offset, topic_id, true
+    from consumer_offsets join shadows using (group_name) where name = %(shadow)s
+    on conflict (group_name, topic, partition) do update set generation = o.generation + 1,
+        next_offset = excluded.next_offset, topic_id = excluded.topic_id, swapped = true, updated_at = now()
+"""
+# A shadow that began in the middle of repeats has a lower mark of their producer than there was before.
+_MARKS = """
+    insert into consumer_marks as m (group_name, topic, partition, producer, sequence)
+    select live_group, topic, partition, producer, sequence
+    from consumer_marks join shadows using (group_name) where name = %(shadow)s
+    on conflict (group_name, topic, partition, producer)
+    do update set sequence = greatest(m.sequence, excluded.sequence), updated_at = now()
+"""
+
+
+class Swap:
+    """One swap. ``remove_extra``: what the log does not explain goes, too."""
+
+    def __init__(self, connection: Connection, prefix: str, shadow: str, *, remove_extra: bool) -> None:
+        self._connection = connection
+        self._connection.autocommit = True
+        self._prefix = prefix
+        self._shadow = shadow
+        self._remove_extra = remove_extra
+        self._groups = groups(connection, shadow)
+        if "store" not in self._groups:
+            raise Fatal(without_store(shadow))
+
+    def run(self, wait_s: float) -> list[Swapped]:
+        """What was done to each table. Raises `Fatal`, and nothing is done, when the shadow is not level in time."""
+        until_s = time.monotonic() + wait_s
+        self._await_shadow(wait_s)
+        while (done := self._attempt()) is None:
+            if time.monotonic() >= until_s:
+                raise Fatal(
+                    f"{self._shadow} is ahead of aggregates, and minutes at its beginning have events before and in it:"
+                    " swap where both have read the same, as when both are stopped"
+                )
+            time.sleep(AGAIN_S)
+        return done
+
+    def _attempt(self) -> list[Swapped] | None:
+        with self._connection.transaction() as transaction:
+            held = self._hold()
+            self._connection.execute(_OFFSETS, {"shadow": self._shadow})
+            self._connection.execute(_MARKS, {"shadow": self._shadow})
+            done = [self._swap_rows(topic) for topic in stored_topics()]
+            if "aggregates" in self._groups:
+                ahead = any(each.live_group == "aggregates" and each.shadow > each.live for each in held)
+                query = windows_of(self._prefix, self._groups, self._shadow)
+                windows = swap_windows(
+                    self._connection, query, self._shadow, ahead=ahead, remove_extra=self._remove_extra
+                )
+                if windows is None:
+                    raise Rollback(transaction)
+                done.append(windows)
+            shadows.drop(self._connection, self._shadow)
+            return done
+        return None
+
+    def _hold(self) -> list[Position]:
+        """Lock where all groups stand, so that none of them writes, at a moment when no shadow is behind."""
+        limits = {"lock_timeout": f"{LOCK_TIMEOUT_S}s", "client_connection_check_interval": "1s"}
+        for setting, limit in limits.items():
+            self._connection.execute("select set_config(%s, %s, true)", [setting, limit])
+        # Chunks and partitions stay where they are, too.
+        self._connection.execute("select pg_advisory_xact_lock(%s)", [upkeep.LOCK])
+        self._lock(list(self._groups))
+        self._await_shadow(HELD_S)
+        self._lock(list(self._groups.values()))
+        return positions(self._connection, self._shadow)
+
+    def _lock(self, names: list[str]) -> None:
+        """In the order in which members lock."""
+        self._connection.execute(
+            "select from consumer_offsets where group_name = any(%s) order by topic, partition for update", [names]
+        )
+
+    def _await_shadow(self, wait_s: float) -> None:
+        until_s = time.monotonic() + wait_s
+        while behind := [each for each in positions(self._connection, self._shadow) if each.shadow < each.live]:
+            if time.monotonic() >= until_s:
+                raise Fatal(f"{self._shadow} is behind: {said(behind[0])}")
+            time.sleep(AGAIN_S)
+
+    def _swap_rows(self, topic: Topic) -> Swapped:
+        names = {
+            "table": sql.Identifier(topic.table or ""),
+            "shadow": sql.Identifier(self._shadow, topic.table or ""),
+            "time": sql.Identifier(topic.time),
+            "columns": differing.columns(arrow_schema(topic.event).names),
+            "shadow_columns": differing.columns(arrow_schema(topic.event).names, "s"),
+        }
+        query = differing.rows(topic, self._prefix, "store", self._groups["store"], self._shadow)
+        self._connection.execute(
+            sql.SQL("create temp table swapping on commit drop as select * from ({}) as compared where what = any({})")
+            .format(query, sql.Literal(list(DIFFERENCES)))
+        )  # fmt: skip
+        gone = ["differing", "misplaced", *(["extra"] if self._remove_extra else [])]
+        self._connection.execute(
+            sql.SQL(
+                "delete from {table} as l using swapping where l.{time} = at and l.event_id = swapping.event_id"
+                " and what = any(%s)"
+            ).format(**names),
+            [gone],
+        )
+        self._connection.execute(
+            "select sentio_partition_for(%(table)s, %(time)s, span, %(width)s)"
+            " from (select distinct date_trunc(%(width)s, at, 'UTC') as span from swapping where what = 'missing')"
+            " as spans",
+            {"table": topic.table, "time": topic.time, "width": topic.partition_width},
+        )
+        self._connection.execute(
+            sql.SQL(
+                "insert into {table} ({columns}) select {shadow_columns} from {shadow} as s join swapping"
+                " on s.{time} = at and s.event_id = swapping.event_id where what in ('missing', 'differing')"
+            ).format(**names)
+        )
+        found = self._connection.execute("select what, count(*) from swapping group by what").fetchall()
+        self._connection.execute("drop table swapping")
+        return Swapped.of(topic.table or "", dict(found), remove_extra=self._remove_extra)

@@ -1,0 +1,65 @@
+"""Shadows against a real broker and database: what they hold, how they compare, and what a swap replaces."""
+
+from datetime import timedelta
+
+import psycopg
+import pytest
+
+from consumers.shadow import Shadow
+from sentio.config import ConsumerSettings
+from sentio.testing.servers import Kafka
+from tests.pipeline import consumer_settings
+from tests.samples import OPENING, minute, signal, trade
+from tests.shadows import await_read, dsn, live, publish, rebuilding, sentio, tables
+
+WEEK = Shadow("shadow_week")
+DAY = timedelta(days=1)
+
+
+@pytest.fixture
+def settings(kafka: Kafka, database: str) -> ConsumerSettings:
+    return consumer_settings(kafka.bootstrap, kafka.prefix, database, session_timeout_ms=6_000)
+
+
+def events(first: int, end: int) -> list[object]:
+    """A trade, a signal and an equity each twelve hours."""
+    found: list[object] = []
+    for n in range(first, end):
+        found.append(trade(n, pnl=str(n % 5 - 2), executed_at=OPENING + n * DAY / 2))
+        found.append(signal(n, generated_at=OPENING + n * DAY / 2))
+        found.append(minute(n * 720, str(100_000 - 17 * (n % 7))))
+    return found
+
+
+def damage(settings: ConsumerSettings) -> None:
+    with psycopg.connect(dsn(settings)) as connection:
+        for statement in (
+            "delete from trades where sequence % 5 = 0",
+            "update trades set fees = fees + 1 where sequence % 7 = 1",
+            "delete from signals",
+            "update performance set minute_at = minute_at + interval '40 days' where sequence < 6",
+            "delete from windows where kind = 'DAY' and start_at < '2025-10-14'",
+            "update windows set realized_pnl = realized_pnl + 1 where kind = 'MONTH'",
+        ):
+            assert connection.execute(statement).rowcount
+
+
+def test_a_damaged_table_is_rebuilt_compared_and_swapped(settings: ConsumerSettings) -> None:
+    publish(settings, events(0, 20))
+    with live(settings):
+        await_read(settings, "store", 60)
+        await_read(settings, "aggregates", 40)
+    right = tables(settings)
+    damage(settings)
+    with rebuilding(settings, WEEK):
+        await_read(settings, "store.shadow_week", 60)
+        await_read(settings, "aggregates.shadow_week", 40)
+    done = sentio(settings, "verify", "--against", "shadow_week", "--json")
+    print(done.output)
+    assert done.exit_code == 1
+    done = sentio(settings, "swap", "shadow_week")
+    print(done.output)
+    done = sentio(settings, "swap", "shadow_week", "--yes")
+    print(done.output, done.exception)
+    assert done.exit_code == 0
+    assert tables(settings) == right
