@@ -106,7 +106,7 @@ class InShadow(DatabaseConsumer):
             self._hold(connection)
 
     def _hold(self, connection: Connection) -> None:
-        """Keep the shadow until the transaction ends. Without it the names of its tables would be those of live ones."""
+        """Keep the shadow until the transaction ends: without it the names of its tables are those of live ones."""
         if not connection.execute("select from shadows where group_name = %s for key share", [self.name]).rowcount:
             raise Fatal(f"{self.shadow.name} is no more: it was swapped or dropped; nothing is left to do here")
 

@@ -11,11 +11,14 @@ from consumers.store.store import Store
 from producers.publisher import EventPublisher
 from schemas.events import Event
 from schemas.topics import stored_topics
+from sentio.cli.differing import WINDOW_FIGURES, WINDOW_KEY
 from sentio.cli.main import app
 from sentio.config import ConsumerSettings
 from tests.pipeline import publisher_settings, rows, running, until
 
 KINDS = (Store, Aggregates)
+
+Tables = dict[str, list[tuple[object, ...]]]
 
 
 def dsn(settings: ConsumerSettings) -> str:
@@ -66,14 +69,13 @@ def read(settings: ConsumerSettings, group: str) -> int:
     return int(rows(dsn(settings), query, group)[0][0])
 
 
-def tables(settings: ConsumerSettings) -> dict[str, list[tuple[object, ...]]]:
+def tables(settings: ConsumerSettings) -> Tables:
     """All events and windows, without what says how often a window was written."""
     found = {}
     for topic in stored_topics():
         found[topic.table or ""] = rows(dsn(settings), f"select * from {topic.table} order by {topic.time}, event_id")
     found["windows"] = rows(
         dsn(settings),
-        "select (to_jsonb(w) - 'revision' - 'updated_at')::text from windows as w"
-        " order by kind, start_at, account, strategy, symbol",
+        f"select {', '.join((*WINDOW_KEY, *WINDOW_FIGURES))} from windows order by {', '.join(WINDOW_KEY)}",
     )
     return found

@@ -16,8 +16,8 @@ from sentio.errors import Fatal, SettingError
 AGAIN_S = 0.1
 DIFFERENCES = ("missing", "differing", "misplaced", "extra")
 
-# Every partition that the live group or its shadow knows, of the topics that the shadow reads. A live group that has read
-# nothing of it has no place yet; nor had the shadow anything to read there if it has no marks.
+# Every partition that the live group or its shadow knows, of the topics that the shadow reads. A live group that has
+# read nothing of it has no place yet; nor had the shadow anything to read there if it has no marks.
 _POSITIONS = """
     with mine as (select live_group, group_name from shadows where name = %(shadow)s),
         live as (select m.live_group, o.* from mine as m join consumer_offsets as o on o.group_name = m.live_group),

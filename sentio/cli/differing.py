@@ -1,7 +1,7 @@
 """In SQL: which rows of live tables are not as a shadow has them. What `verify --against` counts and `swap` replaces.
 
-Rows do not know their offsets. That one is of the shadow's range is known by its producer's sequences, which rise within
-a partition: from the first one that the shadow read on, in whatever partition the producer has written to.
+Rows do not know their offsets. That one is of the shadow's range is known by its producer's sequences, which rise
+within a partition: from the first one that the shadow read on, in whatever partition the producer has written to.
 """
 
 from psycopg import sql
@@ -35,11 +35,11 @@ _MOVING = """
     from (select * from consumer_marks where group_name = {live} and topic = {topic}) as l
     full join (select * from consumer_marks where group_name = {shadow} and topic = {topic}) as s
         using (partition, producer)
-    left join (select partition, next_offset from consumer_offsets where group_name = {live} and topic = {topic}) as lo
-        using (partition)
-    left join (select partition, next_offset from consumer_offsets where group_name = {shadow} and topic = {topic}) as so
-        using (partition)
-    where lo.next_offset is distinct from so.next_offset and l.sequence is distinct from s.sequence
+    join (
+        select partition, min(next_offset) <> max(next_offset) or count(*) = 1 as apart from consumer_offsets
+        where group_name in ({live}, {shadow}) and topic = {topic} group by partition
+    ) as offsets using (partition)
+    where apart and l.sequence is distinct from s.sequence
 """
 
 # A row of the live table without its key in the shadow is ``misplaced`` where the shadow has its event at another time,

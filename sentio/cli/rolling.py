@@ -101,8 +101,9 @@ def _cut_minutes(names: dict[str, sql.Composable]) -> sql.Composed:
 
 
 def _rolled(kind: str) -> sql.Composed:
-    values = {name: sql.SQL("sum(m.{})").format(sql.Identifier(name)) for name in _SUMS}
+    values: dict[str, sql.Composable] = {name: sql.SQL("sum(m.{})").format(sql.Identifier(name)) for name in _SUMS}
     values |= {"equity_high": sql.SQL("max(m.equity_high)"), "equity_low": sql.SQL("min(m.equity_low)")}
+    values |= {name: sql.SQL("null::numeric") for name in WINDOW_FIGURES[-3:]}  # of the drawdown, computed next
     for side, direction in (("open", "asc"), ("close", "desc")):
         for part in ("", "_at", "_producer", "_sequence"):
             values[f"equity_{side}{part}"] = _first(f"equity_{side}{part}", f"equity_{side}", direction)
@@ -133,5 +134,5 @@ def _recompute_drawdown(connection: Connection) -> None:
         "select account, kind, start_at from swapping where what = 'cut' and kind <> 'MINUTE'"
         " and strategy = '*' and symbol = '*'"
     ).fetchall()
-    schema = {"account": pl.String, "kind": pl.String, "start_at": pl.Datetime("us", "UTC")}
+    schema = pl.Schema({"account": pl.String(), "kind": pl.String(), "start_at": pl.Datetime("us", "UTC")})
     drawdown.recompute(connection, pl.DataFrame(found, schema=schema, orient="row"))

@@ -63,23 +63,26 @@ class Swap:
         return done
 
     def _attempt(self) -> list[Swapped] | None:
+        """One transaction; None, and nothing is done, when the windows need another moment."""
+        done: list[Swapped] | None = None
         with self._connection.transaction() as transaction:
             held = self._hold()
             self._connection.execute(_OFFSETS, {"shadow": self._shadow})
             self._connection.execute(_MARKS, {"shadow": self._shadow})
             done = [self._swap_rows(topic) for topic in stored_topics()]
             if "aggregates" in self._groups:
-                ahead = any(each.live_group == "aggregates" and each.shadow > each.live for each in held)
-                query = windows_of(self._prefix, self._groups, self._shadow)
-                windows = swap_windows(
-                    self._connection, query, self._shadow, ahead=ahead, remove_extra=self._remove_extra
-                )
+                windows = self._swap_windows(held)
                 if windows is None:
+                    done = None
                     raise Rollback(transaction)
                 done.append(windows)
             shadows.drop(self._connection, self._shadow)
-            return done
-        return None
+        return done
+
+    def _swap_windows(self, held: list[Position]) -> Swapped | None:
+        ahead = any(each.live_group == "aggregates" and each.shadow > each.live for each in held)
+        query = windows_of(self._prefix, self._groups, self._shadow)
+        return swap_windows(self._connection, query, self._shadow, ahead=ahead, remove_extra=self._remove_extra)
 
     def _hold(self) -> list[Position]:
         """Lock where all groups stand, so that none of them writes, at a moment when no shadow is behind."""

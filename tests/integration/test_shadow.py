@@ -6,6 +6,7 @@ import psycopg
 import pytest
 
 from consumers.shadow import Shadow
+from schemas.events import Event
 from sentio.config import ConsumerSettings
 from sentio.testing.servers import Kafka
 from tests.pipeline import consumer_settings
@@ -21,9 +22,9 @@ def settings(kafka: Kafka, database: str) -> ConsumerSettings:
     return consumer_settings(kafka.bootstrap, kafka.prefix, database, session_timeout_ms=6_000)
 
 
-def events(first: int, end: int) -> list[object]:
+def events(first: int, end: int) -> list[Event]:
     """A trade, a signal and an equity each twelve hours."""
-    found: list[object] = []
+    found: list[Event] = []
     for n in range(first, end):
         found.append(trade(n, pnl=str(n % 5 - 2), executed_at=OPENING + n * DAY / 2))
         found.append(signal(n, generated_at=OPENING + n * DAY / 2))
