@@ -61,7 +61,7 @@ def sentio(settings: ConsumerSettings, *arguments: str) -> Result:
 
 def await_read(settings: ConsumerSettings, group: str, records: int) -> None:
     """Until a group has read so many records of each of its topics' logs in all."""
-    until(lambda: read(settings, group) >= records)
+    until(lambda: read(settings, group) >= records, timeout_s=100)
 
 
 def read(settings: ConsumerSettings, group: str) -> int:

@@ -20,7 +20,7 @@ from schemas.events import Event
 from schemas.topics import topic_of_event
 from sentio import kafka as kafka_access
 from sentio import topics as kafka_topics
-from sentio.config import PublisherSettings, SidecarSettings, load
+from sentio.config import PublisherSettings, Settings, SidecarSettings, load
 from tests.pipeline import in_thread
 
 RECORDED = ("TradeExecuted", "SignalGenerated", "PositionUpdated", "PerformanceMinute")
@@ -58,14 +58,21 @@ def running(sidecar: Running) -> Iterator[Running]:
         yield sidecar
 
 
-@contextmanager
 def sidecar_process(
     settings: PublisherSettings, log: Path, *arguments: object, **more: str
-) -> Iterator["subprocess.Popen[bytes]"]:
+) -> "AbstractContextManager[subprocess.Popen[bytes]]":
     """`sentio sidecar` with these arguments; ``more``: variables of its environment."""
+    return sentio_process(settings, log, "sidecar", *arguments, **more)
+
+
+@contextmanager
+def sentio_process(
+    settings: Settings, log: Path, *arguments: object, **more: str
+) -> Iterator["subprocess.Popen[bytes]"]:
+    """A command of `sentio` in a process of its own."""
     environment = os.environ | {"SENTIO_KAFKA": settings.kafka, "SENTIO_TOPIC_PREFIX": settings.topic_prefix} | more
     with log.open("ab") as said:
-        command = [str(SENTIO), "sidecar", *map(str, arguments)]
+        command = [str(SENTIO), *map(str, arguments)]
         process = subprocess.Popen(command, env=environment, stdout=said, stderr=said)
         try:
             yield process

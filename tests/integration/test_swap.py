@@ -13,7 +13,6 @@ import psycopg
 import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
-from pydantic import SecretStr
 
 from consumers.aggregates.aggregates import Aggregates
 from consumers.consumer import Fenced
@@ -132,8 +131,7 @@ def platform(shared: Platform) -> Platform:
 DAMAGE = (
     "delete from {table} where event_id in (select event_id from {shadow}.{table} where {n})",
     "update {table} set producer = 'who', sequence = 0 where event_id in (select event_id from {shadow}.{table} where {n})",
-    "update {table} set {time} = {time} + interval '90 days'"
-    " where event_id in (select event_id from {shadow}.{table} where {n})",
+    "update {table} set {time} = {time} + interval '90 days' where event_id in (select event_id from {shadow}.{table} where {n})",
 )
 WINDOW_DAMAGE = (
     "delete from windows where {n}",
