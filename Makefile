@@ -87,7 +87,7 @@ demo: setup
 
 # In two processes: most tests wait for servers most of the time.
 test: setup $(PUSHER) $(SCHEMATHESIS) $(NODE)/.complete
-	$(BIN)/pytest -n $(WORKERS) --dist loadfile $(ARGS)
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # The proof of exactly-once for longer than `make test` runs it: three storms of a million events, each of a fresh seed.
 chaos: setup
@@ -100,7 +100,7 @@ bench: setup
 
 # The integration suite again, on Kafka and TimescaleDB in containers built here.
 test-containers: setup $(PUSHER) $(SCHEMATHESIS) $(NODE)/.complete
-	deploy/images/test $(BIN)/pytest -n $(WORKERS) --dist loadfile tests/integration $(ARGS)
+	deploy/images/test $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder tests/integration $(ARGS)
 
 check: setup
 	$(BIN)/ruff format --check .
