@@ -20,9 +20,9 @@ from schemas.topics import Topic, topics
 from sentio import kafka
 from sentio.config import Settings
 from sentio.errors import Fatal, Retryable
+from sentio.letters import dead_topic
 
 DAY_MS = 86_400_000
-DEAD_SUFFIX = ".dead"
 LEADERS_S = 30.0
 
 
@@ -60,7 +60,7 @@ def wanted(settings: Settings) -> list[Wanted]:
     for topic in topics().values():
         name = topic.full_name(settings.topic_prefix)
         found.append(Wanted(name, settings.partitions, settings.replication, _config(topic)))
-        found.append(Wanted(name + DEAD_SUFFIX, 1, settings.replication, {"retention.ms": str(30 * DAY_MS)}))
+        found.append(Wanted(dead_topic(name), 1, settings.replication, {"retention.ms": str(30 * DAY_MS)}))
     return found
 
 
