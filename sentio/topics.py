@@ -1,7 +1,7 @@
 """Brings Kafka's topics to what schemas/topics.toml and the settings say: plan, then apply. Never deletes."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +23,7 @@ from sentio.errors import Fatal, Retryable
 from sentio.letters import dead_topic
 
 DAY_MS = 86_400_000
+REDRIVE_DAYS = 7
 LEADERS_S = 30.0
 
 
@@ -138,6 +139,15 @@ def apply(settings: Settings, changes: Sequence[Change]) -> None:
         except KafkaException as failure:
             raise Fatal(f"topic {name}: {failure.args[0].str()}") from failure
     _await_leaders(settings, [change.topic for change in changes])
+
+
+def make_redrive_topics(settings: Settings, names: Collection[str]) -> None:
+    """Create those of these topics of redriven records that are not there; raises as `apply` does."""
+    missing = set(names) - kafka.describe(settings.kafka, names).keys()
+    # Whatever the topic of the letters has taken these have to take, and their headers besides.
+    config = {"cleanup.policy": "delete", "retention.ms": str(REDRIVE_DAYS * DAY_MS), "max.message.bytes": "16777216"}
+    wanted = [Wanted(name, 1, settings.replication, config) for name in sorted(missing)]
+    apply(settings, [Change(topic, create=True) for topic in wanted])
 
 
 def _await_leaders(settings: Settings, targets: Sequence[Wanted]) -> None:
