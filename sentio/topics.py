@@ -23,7 +23,9 @@ from sentio.errors import Fatal, Retryable
 from sentio.letters import dead_topic
 
 DAY_MS = 86_400_000
-REDRIVE_DAYS = 7
+DEAD_DAYS = 30
+REDRIVE_DAYS = DEAD_DAYS + 1
+"""What was redriven is known by its redrive topic, for as long as its letter is there."""
 LEADERS_S = 30.0
 
 
@@ -61,7 +63,7 @@ def wanted(settings: Settings) -> list[Wanted]:
     for topic in topics().values():
         name = topic.full_name(settings.topic_prefix)
         found.append(Wanted(name, settings.partitions, settings.replication, _config(topic)))
-        found.append(Wanted(dead_topic(name), 1, settings.replication, {"retention.ms": str(30 * DAY_MS)}))
+        found.append(Wanted(dead_topic(name), 1, settings.replication, {"retention.ms": str(DEAD_DAYS * DAY_MS)}))
     return found
 
 

@@ -14,8 +14,8 @@ from sentio.database import Edition
 
 STEP_ROWS = 10_000
 
-REDRIVEN_DAYS = 60
-"""Longer than a dead letter (30 days) and its redriven record (7) are kept: whoever redrives it again is known."""
+REDRIVEN_DAYS = 90
+"""Longer than a dead letter (30 days) and its redriven record (31) are kept: whoever redrives it again is known."""
 
 
 def steps(connection: Connection, edition: Edition, topic: Topic, now: datetime) -> Iterator[None]:

@@ -150,13 +150,14 @@ def at(settings: Settings, place: str, group: str | None) -> DeadLetter:
     return found[-1]  # the newest refusal, where a redriven record was refused again
 
 
-def redriven(settings: Settings) -> set[tuple[object, ...]]:
-    """Identities of the letters that were redriven and are in the redrive topics still."""
+def redriven(settings: Settings) -> dict[tuple[object, ...], bool]:
+    """Identities of the letters that were redriven, each with whether it was edited."""
     prefix = f"{settings.topic_prefix}."
     names = [name for name in _topic_names(settings) if name.startswith(prefix) and letters.is_redrive_topic(name)]
-    found = set()
-    for messages in _read(settings, [name for name in names if not name.endswith(letters.DEAD_SUFFIX)], None):
-        found |= {of_message(message).identity for message in messages}
+    found = {}
+    for messages in _read(settings, names, None):
+        for sent in map(of_message, messages):
+            found[sent.identity] = any(name == letters.EDITED_FROM for name, _ in sent.headers)
     return found
 
 

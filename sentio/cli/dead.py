@@ -23,7 +23,7 @@ Place = Annotated[str, typer.Argument(help="TOPIC:PARTITION:OFFSET of the letter
 Group = Annotated[str | None, typer.Option(help="Which group's letter, where several refused the record.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
-Again = Annotated[bool, typer.Option("--again", help="Also what was redriven already.")]
+Again = Annotated[bool, typer.Option("--again", help="Also what was redriven already, but for what was edited.")]
 
 
 @app.command(name="list")
@@ -77,7 +77,6 @@ def edit(
     editor: Annotated[bool, typer.Option("--editor", help="In the editor of $VISUAL or $EDITOR, as JSON.")] = False,
     dry_run: DryRun = False,
     yes: Yes = False,
-    again: Again = False,
 ) -> None:
     """Put a dead letter's record right and redrive it, as a new event that names the old one."""
     import json
@@ -97,8 +96,8 @@ def edit(
         topic = editing.topic_of(settings, letter)
     except redriving.Obstacle as obstacle:
         raise SettingError(f"{place}: {obstacle}") from None
-    if not again and letter.identity in redriven(settings):
-        raise SettingError(f"{place} was redriven already; to do it again: --again")
+    if letter.identity in redriven(settings):
+        raise SettingError(f"{place} was redriven already; if it was refused again, edit the newer letter")
     values = editing.fields(dissect(letter.value))
     if changes:
         values = editing.with_fields(topic, values, changes)
@@ -141,7 +140,7 @@ def redrive(
     found = find(settings, wanted) if place is None else iter([at(settings, place, group)])
     plan = redriving.plan(settings, found, again=again, limit=limit)
     if place is not None and not plan.letters:
-        raise SettingError(f"{place}: {next(iter(plan.obstacles), 'it was redriven already; to do it again: --again')}")
+        raise SettingError(f"{place}: {next(iter(plan.obstacles), 'it was redriven already (--again), or edited')}")
     if not as_json:
         _print_plan(plan)
     redrive_id = None
@@ -151,7 +150,7 @@ def redrive(
             print(f"{len(plan.letters):,} redriven, {redriving.TO_BE_READ}; {letters.REDRIVE_ID} {redrive_id}")
     if as_json:
         said = {"planned": len(plan.letters), "redriven": len(plan.letters) if redrive_id else 0, "id": redrive_id}
-        print(json.dumps({**said, "already": plan.again, "obstacles": plan.obstacles}))
+        print(json.dumps({**said, "already": plan.already, "obstacles": plan.obstacles}))
 
 
 def _filter(topic: str | None, group: str | None, kind: str | None, reason: str | None, since: str | None) -> "Filter":
@@ -170,8 +169,8 @@ def _print_plan(plan: "Plan") -> None:
     targets = Counter((letter.group, letter.topic) for letter in plan.letters)
     for (group, topic), count in sorted(targets.items()):
         print(f"{count:,} of {topic} to {group}")
-    if plan.again:
-        print(f"{plan.again:,} left out: redriven already (--again takes them too)")
+    if plan.already:
+        print(f"{plan.already:,} left out: redriven already (--again takes them too), or edited")
     for obstacle, count in plan.obstacles.most_common():
         print(f"{count:,} cannot be redriven: {obstacle}")
     if not plan.letters:

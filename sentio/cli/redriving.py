@@ -33,8 +33,8 @@ class Plan:
     obstacles: Counter[str] = field(default_factory=Counter)
     """By reason, how many."""
 
-    again: int = 0
-    """Left out, since they were redriven already."""
+    already: int = 0
+    """Left out, since they were redriven already, or an edited event in their place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +53,9 @@ def plan(settings: RedriveSettings, found: Iterable[DeadLetter], *, again: bool,
     for letter in found:
         if len(made.letters) == limit:
             break
-        if letter.identity in known and not again:
-            made.again += 1
+        is_edited = known.get(letter.identity)
+        if is_edited is not None and (is_edited or not again):
+            made.already += 1
             continue
         try:
             check(settings, letter)
