@@ -103,7 +103,7 @@ class Tail:
             if index in reasons:
                 yield {**place, "undecodable": reasons[index]}
                 continue
-            row = {name: _plain(value) for name, value in next(rows).items()}
+            row = {name: plain(value) for name, value in next(rows).items()}
             if all(str(row[name]) == value for name, value in self._where):
                 yield {**place, **row}
 
@@ -122,11 +122,11 @@ class Tail:
         self._console.file.flush()
 
 
-def parse_duration_ms(text: str) -> int:
+def parse_duration_ms(text: str, option: str = "--from") -> int:
     """Milliseconds of 30s, 10m, 1h or 2d; raises `SettingError`."""
     match = re.fullmatch(r"(\d+)([smhd])", text)
     if match is None:
-        raise SettingError(f"--from {text}: a number and s, m, h or d, such as 1h")
+        raise SettingError(f"{option} {text}: a number and s, m, h or d, such as 1h")
     return int(match[1]) * _UNITS_S[match[2]] * 1000
 
 
@@ -144,10 +144,13 @@ def _condition(topic: Topic, text: str) -> tuple[str, str]:
     return name, value
 
 
-def _plain(value: object) -> object:
+def plain(value: object) -> object:
+    """A field's value as JSON holds it."""
     match value:
         case bytes():
             return str(UUID(bytes=value))
+        case UUID():
+            return str(value)
         case Decimal():
             return f"{value:f}".rstrip("0").rstrip(".") if value.as_tuple().exponent else str(value)
         case datetime():

@@ -23,6 +23,7 @@ DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").
 KINDS = (
     config.Settings,
     config.DatabaseSettings,
+    config.RedriveSettings,
     config.ConsumerSettings,
     config.PublisherSettings,
     config.SidecarSettings,
