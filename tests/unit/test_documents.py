@@ -24,6 +24,7 @@ KINDS = (
     config.Settings,
     config.DatabaseSettings,
     config.ConsumerSettings,
+    config.ReplaySettings,
     config.PublisherSettings,
     config.SidecarSettings,
     config.WebhookSettings,
