@@ -83,6 +83,12 @@ class ConsumerSettings(DatabaseSettings, ObservedSettings):
     )
 
 
+class ReplaySettings(DatabaseSettings):
+    """`sentio replay`."""
+
+    replay_state: Path = Field(Path(".sentio/replays"), description="folder of the jobs of 'sentio replay'")
+
+
 class PublisherSettings(Settings):
     """A process that publishes: `sentio play`, `sentio simulate`, or your engine."""
 

@@ -156,10 +156,10 @@ def redrive(
 def _filter(topic: str | None, group: str | None, kind: str | None, reason: str | None, since: str | None) -> "Filter":
     import time
 
+    from sentio.asked import duration_ms
     from sentio.cli.buried import Filter
-    from sentio.cli.tailing import parse_duration_ms
 
-    since_ms = None if since is None else int(time.time() * 1000) - parse_duration_ms(since, "--since")
+    since_ms = None if since is None else int(time.time() * 1000) - duration_ms("--since", since)
     return Filter(topic, group, kind, reason, since_ms)
 
 

@@ -20,9 +20,9 @@ from schemas.topics import Topic
 from sentio import letters
 from sentio.cli.buried import DeadLetter, Record, house_topic, text_of
 from sentio.cli.redriving import Edit, Obstacle
-from sentio.cli.tailing import plain
 from sentio.config import RedriveSettings
 from sentio.errors import SettingError
+from sentio.rows import plain
 
 _EDITS = UUID("0199d2f0-5e47-7000-8000-6564697473ff")
 """Namespace of the ids of edited events."""

@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from sentio.cli import clients, data, dead, publish, run, schemas, sidecar, stack, topics, verify, webhooks
+from sentio.cli import clients, data, dead, publish, replay, run, schemas, sidecar, stack, topics, verify, webhooks
 from sentio.cli.demo import command as demo
 from sentio.errors import Fatal, Retryable, SettingError
 
@@ -24,6 +24,7 @@ app.command("watch")(data.watch)
 app.command("lag")(data.lag)
 app.command("skip")(data.skip)
 app.command("verify")(verify.verify)
+app.add_typer(replay.app, name="replay")
 app.add_typer(sidecar.app, name="sidecar")
 app.add_typer(stack.app, name="stack")
 app.add_typer(clients.app, name="clients")

@@ -25,6 +25,7 @@ KINDS = (
     config.DatabaseSettings,
     config.RedriveSettings,
     config.ConsumerSettings,
+    config.ReplaySettings,
     config.PublisherSettings,
     config.SidecarSettings,
     config.WebhookSettings,
