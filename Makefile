@@ -7,6 +7,7 @@ PUSHER := tests/pusher/node_modules/.complete .sentio/pysher/.complete
 SCHEMATHESIS := .sentio/schemathesis/.complete
 NODE   := clients/js/node_modules
 ARGS   ?=
+WORKERS ?= 2
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .PHONY: setup demo test chaos bench test-containers check format lock clean tools fuzz
@@ -84,8 +85,9 @@ $(SCHEMATHESIS): tests/schemathesis/requirements.txt | tools
 demo: setup
 	@$(BIN)/sentio demo $(if $(ENGINE),--engine $(ENGINE)) $(ARGS)
 
+# In two processes: most tests wait for servers most of the time.
 test: setup $(PUSHER) $(SCHEMATHESIS) $(NODE)/.complete
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # The proof of exactly-once for longer than `make test` runs it: three storms of a million events, each of a fresh seed.
 chaos: setup
@@ -98,7 +100,7 @@ bench: setup
 
 # The integration suite again, on Kafka and TimescaleDB in containers built here.
 test-containers: setup $(PUSHER) $(SCHEMATHESIS) $(NODE)/.complete
-	deploy/images/test $(BIN)/pytest tests/integration $(ARGS)
+	deploy/images/test $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder tests/integration $(ARGS)
 
 check: setup
 	$(BIN)/ruff format --check .

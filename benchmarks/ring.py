@@ -27,7 +27,8 @@ found no room, `waits` how often the thread was put to sleep by itself, `interru
 runs. The ring is in memory (/dev/shm) and has room for all.
 
 `latency` is from the engine's clock at publish to a consumer that has the event from Kafka, for five seconds after the
-first five; the engine sleeps between two events that are far apart. Its total is the sidecar's. `idle` is what the
+first five, and `log_` to the millisecond's end in which Kafka had it in its log; the engine sleeps between two events
+that are far apart. Its total is the sidecar's. `idle` is what the
 sidecar takes of a core while its ring stays empty. `reading` is the reader by itself: a full ring to columns, in
 microseconds an event."""
 PROFILE = """Of a trade a third is the checksum of 248 bytes, two fifths are its five texts: to find their ends, to
@@ -55,7 +56,7 @@ GOALS = [
 ] + [
     Goal(f"{kind}: a million a second", at_most_us=1.0, who=f"sentio: {kind}, up") for kind in KINDS
 ] + [
-    Goal(f"{rate:,} trades a second: 99 % are with a consumer within 5 ms", at_most_us=5.0, part="p99_ms", unit="ms",
+    Goal(f"{rate:,} trades a second: 99 % are in Kafka within 5 ms", at_most_us=5.0, part="log_p99_ms", unit="ms",
          who=f"latency: {rate:,} a second") for rate in RATES
 ] + [Goal("an idle sidecar: under 1 % of a core", at_most_us=1.0, part="percent", unit="%", who="idle")]  # fmt: skip
 

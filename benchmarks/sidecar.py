@@ -14,6 +14,13 @@ from subprocess import DEVNULL
 from typing import NamedTuple
 
 from confluent_kafka import Consumer, Message, TopicPartition
+from confluent_kafka.admin import (  # type: ignore[attr-defined] # it is theirs to give
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    ResourceType,
+)
 
 from benchmarks import clocks, engine_program
 from benchmarks.harness import Unavailable
@@ -94,7 +101,7 @@ def kept_to(core: int, *pids: int) -> Iterator[None]:
 
 
 def latency(stage: Stage, rate: int) -> Figures:
-    """From the engine's clock at publish to a consumer that has the event, at so many events a second."""
+    """From the engine's clock at publish to the log (``log_``) and to a consumer, at so many events a second."""
     events, before = int(rate * (BEFORE_S + LATENCY_S)), int(rate * BEFORE_S)
     with ring_in_memory() as path, draining(stage, path, "trades") as sidecar, consuming(stage, sidecar) as consumer:
         clock = clocks.exact(sidecar.pid)
@@ -102,12 +109,15 @@ def latency(stage: Stage, rate: int) -> Figures:
         command = engine_program.command(path, CAPACITY, events, rate, "trades", cores()[1])
         with subprocess.Popen(command, stdout=DEVNULL) as engine:
             try:
-                late_ns = _late_ns(consumer, events)
+                late = _late_ns(consumer, events)
             finally:
                 engine.kill()
         cpu_s = clock() - cpu_s
-    found = quantiles(late_ns[before:])
-    figures = {name.replace("_us", "_ms"): round(value / 1_000, 3) for name, value in found.items()}
+    figures = {
+        f"{where}{name.replace('_us', '_ms')}": round(value / 1_000, 3)
+        for where, late_ns in late.items()
+        for name, value in quantiles(late_ns[before:]).items()
+    }
     return figures | {"cpu_us": cpu_s / events * 1e6, "wall_us": 1e6 / rate}
 
 
@@ -115,6 +125,7 @@ def latency(stage: Stage, rate: int) -> Figures:
 def consuming(stage: Stage, sidecar: Drain) -> Iterator[Consumer]:
     """Of the trades that come from now on."""
     topic = f"{sidecar.prefix}.trades.executed"
+    _let_the_broker_stamp(stage, topic)
     spans = kafka.spans(stage.kafka, [(topic, partition) for partition in range(PARTITIONS)])
     consumer = Consumer(kafka.reader(stage.kafka, name="bench") | {"enable.partition.eof": False})
     consumer.assign([TopicPartition(*place, end) for place, (_, end) in spans.items()])
@@ -134,8 +145,19 @@ def idle(stage: Stage) -> Figures:
         return {"percent": (clock() - cpu_s) / (time.monotonic() - began_s) * 100}
 
 
-def _late_ns(consumer: Consumer, events: int) -> list[int]:
-    """Of each event, in the order in which they came: when that was, less when it was published."""
+def _let_the_broker_stamp(stage: Stage, topic: str) -> None:
+    """Records bear the time at which they were in its log, instead of when they were published."""
+    entry = ConfigEntry("message.timestamp.type", "LogAppendTime", incremental_operation=AlterConfigOpType.SET)
+    resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[entry])
+    admin = AdminClient(kafka.client(stage.kafka))
+    admin.incremental_alter_configs([resource])[resource].result(30)
+
+
+def _late_ns(consumer: Consumer, events: int) -> dict[str, list[int]]:
+    """Of each event, in the order in which they came: when it was there, less when it was published.
+
+    That is with the consumer, and in the broker's log (``log_``), whose clock has milliseconds: the end of it counts.
+    """
     came: list[tuple[int, list[Message]]] = []
     left = events
     deadline_s = time.monotonic() + BEFORE_S + LATENCY_S + LIMIT_S
@@ -148,11 +170,14 @@ def _late_ns(consumer: Consumer, events: int) -> list[int]:
         messages = [first, *consumer.consume(1_000, 0)]
         came.append((time.time_ns(), messages))
         left -= len(messages)
-    late = []
+    late: dict[str, list[int]] = {"": [], "log_": []}
     for now_ns, messages in came:
         decoded = decode("TradeExecuted", [message.value() for message in messages])
         assert not decoded.poison
-        late += [now_ns - at_us * 1_000 for at_us in decoded.records["executed_at"].cast("int64").to_pylist()]
+        published_us = decoded.records["executed_at"].cast("int64").to_pylist()
+        for message, at_us in zip(messages, published_us, strict=True):
+            late[""].append(now_ns - at_us * 1_000)
+            late["log_"].append((message.timestamp()[1] + 1) * 1_000_000 - at_us * 1_000)
     return late
 
 

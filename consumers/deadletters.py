@@ -2,18 +2,16 @@
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from consumers.polled import Letter
-from sentio import kafka, log
+from sentio import kafka, letters, log
 from sentio.errors import Fatal, Retryable
-from sentio.topics import DEAD_SUFFIX
+from sentio.letters import DEAD_SUFFIX, Headers
 
 ACKNOWLEDGE_TIMEOUT_S = 5.0  # then the group polls, and they are sent again
 
-Headers = list[tuple[str, Any]]
 Delivered = Callable[[KafkaError | None, Message], None]
 WINDOW = 1_000
 WINDOW_MIN = 100
@@ -30,37 +28,28 @@ class DeadLetters:
         self._recent: deque[bool] = deque(maxlen=WINDOW)
         self.sent = 0
 
-    def send(self, topic: str, letters: Sequence[tuple[Letter, str, str]]) -> None:
+    def send(self, topic: str, refused: Sequence[tuple[Letter, str, str]]) -> None:
         """Send (message of the topic, error type, reason), wait until all are acknowledged.
 
         Raises `Retryable` if they are not.
         """
-        refused: list[str] = []
+        lost: list[str] = []
 
         def delivered(error: KafkaError | None, _: Message) -> None:
             if error is not None:
-                refused.append(error.str())
+                lost.append(error.str())
 
-        for letter, kind, reason in letters:
+        for letter, kind, reason in refused:
             partition, offset = letter.partition, letter.offset
             log.get().warning("dead letter", topic=topic, partition=partition, offset=offset, error=kind, reason=reason)
-            headers = [
-                *letter.headers,
-                ("source.group", self._group.encode()),
-                ("source.topic", topic.encode()),
-                ("source.partition", str(partition).encode()),
-                ("source.offset", str(offset).encode()),
-                ("error.type", kind.encode()),
-                ("error.message", reason.encode()),
-            ]
-            self._produce(topic + DEAD_SUFFIX, letter, headers, delivered)
+            headers = letters.own(letter.headers)
+            headers += letters.source(self._group, topic, partition, offset) + letters.error(kind, reason)
+            self._produce(letters.dead_topic(topic), letter, headers, delivered)
         left = self._producer.flush(ACKNOWLEDGE_TIMEOUT_S)
-        if left or refused:
+        if left or lost:
             self._producer.purge()
-            raise Retryable(
-                f"{left + len(refused)} dead letters not acknowledged: {', '.join(refused) or 'time is over'}"
-            )
-        self.sent += len(letters)
+            raise Retryable(f"{left + len(lost)} dead letters not acknowledged: {', '.join(lost) or 'time is over'}")
+        self.sent += len(refused)
 
     def _produce(self, topic: str, letter: Letter, headers: Headers, delivered: Delivered) -> None:
         """Hand one letter to librdkafka; one that its headers make too large goes without its value."""
@@ -71,8 +60,8 @@ class DeadLetters:
         except KafkaException as failure:
             if failure.args[0].code() != KafkaError.MSG_SIZE_TOO_LARGE:
                 raise Retryable(f"dead letters: {failure.args[0].str()}") from failure
-            size = ("value.dropped_bytes", str(len(letter.value or b"")).encode())
-            self._producer.produce(topic, None, letter.key, headers=[*headers, size], on_delivery=delivered)
+            headers = [*headers, letters.dropped(len(letter.value or b""))]
+            self._producer.produce(topic, None, letter.key, headers=headers, on_delivery=delivered)
 
     def count(self, *, good: int, poison: int) -> None:
         """Note what a batch held; raises `Fatal` when more than half of the last records were poison."""

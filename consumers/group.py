@@ -19,7 +19,7 @@ from consumers.polled import Letter, Messages
 from consumers.queues import reader_of
 from schemas import codec
 from schemas.topics import topic_of_name, topics
-from sentio import kafka, log
+from sentio import kafka, letters, log
 from sentio.batch import Batch, Range
 from sentio.config import ConsumerSettings
 from sentio.errors import Fatal, Poison, Retryable
@@ -27,6 +27,9 @@ from sentio.kafka import Place
 
 BACKOFF_FIRST_S = 0.1
 BACKOFF_MOST_S = 5.0
+
+REDRIVE_NOTICED_MS = 5_000
+"""How soon a topic of redriven records is noticed that was made while the group runs."""
 
 _GONE = {KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE}  # noqa: SLF001 - its public name
 
@@ -53,6 +56,10 @@ class Group:
         self._stop = stop
         self._group_id = group_id or f"{settings.topic_prefix}.{consumer.name}"
         self._topics = [topics()[name].full_name(settings.topic_prefix) for name in consumer.topics]
+        group = self._group_id.removeprefix(f"{settings.topic_prefix}.")
+        self._redriven = {letters.redrive_topic(name, group): name for name in self._topics}
+        patterns = [letters.redrive_pattern(name, group) for name in self._topics]
+        self._patterns = [pattern for pattern in patterns if pattern is not None]
         self._dead = dead_letters or DeadLetters(settings.kafka, self._group_id)
         self._once = log.OncePer()
         self._next: dict[Place, int] = {}
@@ -74,8 +81,12 @@ class Group:
         try:
             self._retry("topics", self._check_topics)
             self._retry("open", self._consumer.open)
+            # Topics of redriven records by pattern: they are made when first needed, and noticed then.
             self._client.subscribe(
-                self._topics, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke
+                [*self._topics, *self._patterns],
+                on_assign=self._on_assign,
+                on_revoke=self._on_revoke,
+                on_lost=self._on_revoke,
             )
             log.get().info("consuming", group=self._group_id, topics=self._topics)
             while not self._stop.is_set():
@@ -208,13 +219,15 @@ class Group:
             self._say(f"kafka {error.name()}", Retryable(f"{place[0]}: {error.str()}"))
 
     def _deliver(self, name: str, messages: Messages) -> None:
-        topic = topic_of_name(name, self._settings.topic_prefix)
+        base = self._redriven.get(name)
+        topic = topic_of_name(base or name, self._settings.topic_prefix)
         decoded = codec.decode(topic.event, messages.values())
         ranges = {p: Range(self._next[name, p], high + 1) for p, (_, high) in messages.spans().items()}
-        batch = polled.batch(topic, messages, decoded, ranges)
+        batch = polled.batch(topic, messages, decoded, ranges, name if base else None)
         self._bury(name, messages, "decode", dict(decoded.poison))
         poison = len(decoded.poison) + self._process(name, batch, messages)
-        self._dead.count(good=len(messages) - poison, poison=poison)
+        if base is None:  # of what was refused before much may be refused again, and that is no news of a deployment
+            self._dead.count(good=len(messages) - poison, poison=poison)
         self.records += len(messages)
         self._commit(name, batch)
 
@@ -264,8 +277,8 @@ class Group:
     def _bury(self, name: str, messages: Messages, kind: str, reasons: Mapping[int, str]) -> None:
         """Make dead letters of these messages of a topic, by index."""
         if reasons:
-            letters = [(Letter(*messages.letter(index)), kind, reason) for index, reason in reasons.items()]
-            self._retry("dead letters", lambda: self._dead.send(name, letters))
+            refused = [(Letter(*messages.letter(index)), kind, reason) for index, reason in reasons.items()]
+            self._retry("dead letters", lambda: self._dead.send(name, refused))
 
     def _commit(self, name: str, batch: Batch) -> None:
         done = []
@@ -328,6 +341,7 @@ class Group:
         return kafka.reader(self._settings.kafka, name=f"{self._consumer.name}") | {
             "group.id": self._group_id,
             "enable.partition.eof": False,
+            "topic.metadata.refresh.interval.ms": REDRIVE_NOTICED_MS,
             "partition.assignment.strategy": "cooperative-sticky",
             "session.timeout.ms": self._settings.session_timeout_ms,
             "heartbeat.interval.ms": max(500, self._settings.session_timeout_ms // 10),

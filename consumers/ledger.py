@@ -6,6 +6,7 @@ another number and writes nothing.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from uuid import UUID
 
 import polars as pl
 from psycopg import Connection
@@ -74,7 +75,7 @@ class Ledger:
         Raises `Fenced` when a partition has another owner or stands at another offset, as it does after a commit of
         our own whose outcome never reached us. After a swap of tables the owner is still who it was, and claims anew.
         """
-        topic = batch.topic.full_name(self._prefix)
+        topic = batch.log_name(self._prefix)
         rows = connection.execute(
             "select partition, case when swapped then generation - 1 else generation end, next_offset, swapped"
             " from consumer_offsets"
@@ -91,11 +92,13 @@ class Ledger:
                 moved.append((topic, partition))
         if gone or moved:
             raise Fenced(gone=gone, moved=moved)
+        if batch.redrive_topic is not None:
+            return Fresh(self._not_yet_redriven(connection, batch), ())
         return self._without_repeats(connection, topic, batch)
 
     def advance(self, connection: Connection, fresh: Fresh) -> None:
         """Note that the batch is written, in the transaction that wrote it."""
-        topic = fresh.batch.topic.full_name(self._prefix)
+        topic = fresh.batch.log_name(self._prefix)
         spans = sorted(fresh.batch.ranges.items())
         # Not executemany: its pipeline leaves the connection in a state that idle_in_transaction_session_timeout does
         # not see, and a process frozen before COMMIT would hold these rows for as long as it is frozen.
@@ -140,6 +143,26 @@ class Ledger:
             sequence > pl.max_horizontal("mark", before)
         )
         return Fresh(batch.where(keep.to_series().to_arrow()), new)
+
+    def _not_yet_redriven(self, connection: Connection, batch: Batch) -> Batch:
+        """Note each event, and leave out what was noted before.
+
+        A redriven record was passed by when its producer's mark moved on, so that the mark says nothing of it.
+        """
+        if not len(batch):
+            return batch
+        ids = [UUID(bytes=each) for each in batch.records["event_id"].to_pylist()]
+        rows = connection.execute(
+            "insert into consumer_redriven (group_name, event_id, topic) select %s, id, %s"
+            " from unnest(%s::uuid[]) as id order by id on conflict do nothing returning event_id",
+            [self._group, batch.redrive_topic, ids],
+        ).fetchall()
+        new = {event_id for (event_id,) in rows}
+        keep = []
+        for each in ids:
+            keep.append(each in new)
+            new.discard(each)  # once in this batch, too
+        return batch if all(keep) else batch.where(keep)
 
     def _marks(self, connection: Connection, topic: str, runs: pl.DataFrame) -> pl.DataFrame:
         """The mark of each (partition, producer) that has one."""

@@ -169,14 +169,20 @@ def of_client(found: Sequence[Message]) -> Polled:
     return Polled([(topic, ClientMessages(messages)) for topic, messages in by_topic.items()], errors)
 
 
-def batch(topic: Topic, messages: Messages, decoded: Decoded, ranges: Mapping[int, Range]) -> Batch:
+def batch(
+    topic: Topic,
+    messages: Messages,
+    decoded: Decoded,
+    ranges: Mapping[int, Range],
+    redrive_topic: str | None = None,
+) -> Batch:
     """The batch of what could be decoded of the messages."""
     columns = messages.columns()
     if decoded.poison:
         kept = pa.array(decoded.kept, pa.int64())
         columns = tuple(column.take(kept) for column in columns)
     partitions, offsets, timestamps_ms = columns
-    return Batch(topic, decoded.records, partitions, offsets, timestamps_ms, ranges)
+    return Batch(topic, decoded.records, partitions, offsets, timestamps_ms, ranges, redrive_topic)
 
 
 def _place(message: Message) -> Place:

@@ -114,18 +114,24 @@ class Codec:
 def _walk(event: str, fields: Sequence[Field], message: bytes) -> int:
     """Where the record ends that begins behind the frame. Raises `Unusable`."""
     at = FRAME.size
-    for name, is_union, branches in fields:
-        try:
-            chosen = 0
-            if is_union:
-                chosen, at = _index(message, at, len(branches))
-            shape, size, *_ = branches[chosen]
-            at = _SHAPES[shape](message, at, size)
-        except IndexError as failure:
-            raise Unusable("malformed", f"not {event} in Avro: the body ends too early, in {name}") from failure
-        except ValueError as failure:
-            raise Unusable("malformed", f"not {event} in Avro: {name}: {failure}") from failure
+    for field in fields:
+        at = field_end(event, field, message, at)
     return at
+
+
+def field_end(event: str, field: Field, message: bytes, at: int) -> int:
+    """Where a field ends that begins ``at`` a place. Raises `Unusable`."""
+    name, is_union, branches = field
+    try:
+        chosen = 0
+        if is_union:
+            chosen, at = _index(message, at, len(branches))
+        shape, size, *_ = branches[chosen]
+        return _SHAPES[shape](message, at, size)
+    except IndexError as failure:
+        raise Unusable("malformed", f"not {event} in Avro: the body ends too early, in {name}") from failure
+    except ValueError as failure:
+        raise Unusable("malformed", f"not {event} in Avro: {name}: {failure}") from failure
 
 
 def _index(message: bytes, at: int, size: int) -> tuple[int, int]:

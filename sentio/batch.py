@@ -1,7 +1,7 @@
 """The unit of work of every consumer: the records of one topic from one poll, as columns."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
@@ -35,8 +35,15 @@ class Batch:
     ranges: Mapping[int, Range]
     """By partition. Covers messages that were dropped or dead-lettered too, so may be wider than the rows."""
 
+    redrive_topic: str | None = None
+    """Full name of the topic by which these records came again, having been dead letters of this group."""
+
     def __len__(self) -> int:
         return int(self.records.num_rows)
+
+    def log_name(self, prefix: str) -> str:
+        """Full name of the topic that the offsets are of."""
+        return self.redrive_topic or self.topic.full_name(prefix)
 
     def places(self) -> list[tuple[int, int]]:
         """(partition, offset) of each row."""
@@ -55,14 +62,13 @@ class Batch:
         """The part of the batch in these partitions, ranges included."""
         kept = self.where([partition in partitions for partition in self.partitions.to_pylist()])
         ranges = {partition: span for partition, span in self.ranges.items() if partition in partitions}
-        return Batch(kept.topic, kept.records, kept.partitions, kept.offsets, kept.timestamps_ms, ranges)
+        return replace(kept, ranges=ranges)
 
     def _each(self, change: Callable[[pa.RecordBatch | pa.Array], pa.RecordBatch | pa.Array]) -> "Batch":
-        return Batch(
-            self.topic,
-            change(self.records),
-            change(self.partitions),
-            change(self.offsets),
-            change(self.timestamps_ms),
-            self.ranges,
+        return replace(
+            self,
+            records=change(self.records),
+            partitions=change(self.partitions),
+            offsets=change(self.offsets),
+            timestamps_ms=change(self.timestamps_ms),
         )

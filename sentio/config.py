@@ -64,6 +64,12 @@ class ObservedSettings(Settings):
     metrics_port: Port | None = Field(None, description="port of /metrics, /livez and /readyz; unset: none")
 
 
+class RedriveSettings(Settings):
+    """Dead letters by hand: `sentio dead`."""
+
+    redrive_most: int = Field(3, ge=1, le=100, description="how often a record may be redriven")
+
+
 class ConsumerSettings(DatabaseSettings, ObservedSettings):
     """A consumer group: `sentio run store`, `sentio run aggregates`, or one of yours."""
 
@@ -75,6 +81,12 @@ class ConsumerSettings(DatabaseSettings, ObservedSettings):
         le=300_000,
         description="silence after which the group gives a member's partitions away",
     )
+
+
+class ReplaySettings(DatabaseSettings):
+    """`sentio replay`."""
+
+    replay_state: Path = Field(Path(".sentio/replays"), description="folder of the jobs of 'sentio replay'")
 
 
 class PublisherSettings(Settings):

@@ -1,7 +1,7 @@
 """Brings Kafka's topics to what schemas/topics.toml and the settings say: plan, then apply. Never deletes."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,9 +20,12 @@ from schemas.topics import Topic, topics
 from sentio import kafka
 from sentio.config import Settings
 from sentio.errors import Fatal, Retryable
+from sentio.letters import dead_topic
 
 DAY_MS = 86_400_000
-DEAD_SUFFIX = ".dead"
+DEAD_DAYS = 30
+REDRIVE_DAYS = DEAD_DAYS + 1
+"""What was redriven is known by its redrive topic, for as long as its letter is there."""
 LEADERS_S = 30.0
 
 
@@ -60,7 +63,7 @@ def wanted(settings: Settings) -> list[Wanted]:
     for topic in topics().values():
         name = topic.full_name(settings.topic_prefix)
         found.append(Wanted(name, settings.partitions, settings.replication, _config(topic)))
-        found.append(Wanted(name + DEAD_SUFFIX, 1, settings.replication, {"retention.ms": str(30 * DAY_MS)}))
+        found.append(Wanted(dead_topic(name), 1, settings.replication, {"retention.ms": str(DEAD_DAYS * DAY_MS)}))
     return found
 
 
@@ -138,6 +141,15 @@ def apply(settings: Settings, changes: Sequence[Change]) -> None:
         except KafkaException as failure:
             raise Fatal(f"topic {name}: {failure.args[0].str()}") from failure
     _await_leaders(settings, [change.topic for change in changes])
+
+
+def make_redrive_topics(settings: Settings, names: Collection[str]) -> None:
+    """Create those of these topics of redriven records that are not there; raises as `apply` does."""
+    missing = set(names) - kafka.describe(settings.kafka, names).keys()
+    # Whatever the topic of the letters has taken these have to take, and their headers besides.
+    config = {"cleanup.policy": "delete", "retention.ms": str(REDRIVE_DAYS * DAY_MS), "max.message.bytes": "16777216"}
+    wanted = [Wanted(name, 1, settings.replication, config) for name in sorted(missing)]
+    apply(settings, [Change(topic, create=True) for topic in wanted])
 
 
 def _await_leaders(settings: Settings, targets: Sequence[Wanted]) -> None:

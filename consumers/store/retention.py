@@ -14,6 +14,9 @@ from sentio.database import Edition
 
 STEP_ROWS = 10_000
 
+REDRIVEN_DAYS = 90
+"""Longer than a dead letter (30 days) and its redriven record (31) are kept: whoever redrives it again is known."""
+
 
 def steps(connection: Connection, edition: Edition, topic: Topic, now: datetime) -> Iterator[None]:
     """Delete what is too old, a bounded step at a time; ``connection`` commits by itself."""
@@ -54,6 +57,17 @@ def _delete(connection: Connection, table: str, column: str, limit: datetime) ->
         yield
     if deleted:
         log.get().info("retention: deleted", table=table, rows=deleted, before=limit.isoformat())
+
+
+def forget_redriven(connection: Connection, now: datetime) -> Iterator[None]:
+    """Delete which events were redriven long ago."""
+    limit = now - timedelta(days=REDRIVEN_DAYS)
+    statement = (
+        "delete from consumer_redriven where ctid = any(array("
+        "select ctid from consumer_redriven where applied_at < %s limit %s))"
+    )
+    while connection.execute(statement, [limit, STEP_ROWS]).rowcount:
+        yield
 
 
 _PARTITIONS = """

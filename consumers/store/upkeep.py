@@ -85,6 +85,7 @@ class Upkeep:
         jobs = [partial(retention.steps, connection, edition, topic, now) for topic in self._topics]
         if edition is Edition.FULL:
             jobs += [partial(compression.steps, connection, topic, now) for topic in self._topics]
+        jobs.append(partial(retention.forget_redriven, connection, now))
         for job in jobs:
             try:
                 yield from job()

@@ -49,10 +49,10 @@ def epoch_of(topic_id: str) -> bytes:
 class Positions:
     """Next offset of each partition of one log. Only ever moves forward, and grows with the topic.
 
-    The token is asked for with every message, so only the part that moved is written again.
+    The token is asked for with many messages, so only the parts that moved are written again.
     """
 
-    __slots__ = ("_parts", "_prefix", "_token", "epoch", "offsets")
+    __slots__ = ("_moved", "_parts", "_prefix", "_token", "epoch", "offsets")
 
     def __init__(self, epoch: bytes, offsets: Iterable[int]) -> None:
         self.epoch = epoch
@@ -60,6 +60,8 @@ class Positions:
         self._prefix = bytes([VERSION]) + epoch
         self._parts = [_varint(offset) for offset in self.offsets]
         self._token: str | None = None
+        self._moved: set[int] = set()
+        """Partitions whose part is not written again yet."""
 
     def copy(self) -> "Positions":
         return Positions(self.epoch, self.offsets)
@@ -76,12 +78,15 @@ class Positions:
             self._token = None
         if offset > self.offsets[partition]:
             self.offsets[partition] = offset
-            self._parts[partition] = _varint(offset)
+            self._moved.add(partition)
             self._token = None
 
     @property
     def token(self) -> str:
         if self._token is None:
+            for partition in self._moved:
+                self._parts[partition] = _varint(self.offsets[partition])
+            self._moved.clear()
             body = self._prefix + _varint(len(self._parts)) + b"".join(self._parts)
             check = zlib.crc32(body).to_bytes(CHECK_BYTES, "big")
             self._token = b64encode(body + check, b"-_").rstrip(b"=").decode()

@@ -2,8 +2,7 @@
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import pyarrow as pa
 from confluent_kafka import Message
@@ -33,8 +32,7 @@ class Marks:
         return True
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """One message: where it stands, and what of it decides who hears it."""
 
     partition: int
@@ -55,6 +53,14 @@ class Row:
     """Of two messages with a key, the one with the higher order is newer; None: the one that comes later."""
 
 
+class Documents(Protocol):
+    """Writes JSON objects of rows."""
+
+    def __call__(self, places: Sequence[int] | None = None, /) -> list[str]:
+        """Of these rows, or of all."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Rows:
     """Messages of one topic, in the order they are passed on."""
@@ -64,7 +70,7 @@ class Rows:
     ranges: Mapping[int, Range]
     """By partition. Covers messages that were dropped too, so may be wider than the rows."""
 
-    documents: Callable[[], list[str]]
+    documents: Documents
     """A JSON object of each row: made when somebody asks, since most of what is read ahead nobody does."""
 
     def __len__(self) -> int:
@@ -98,7 +104,11 @@ def decode(topic: Topic, messages: Sequence[Message], marks: Marks) -> Decoded:
             rows.append(Row(partition, offset, timestamp_ms, (producer, sequence), value, key, order))
             new.append(place)
     skipped = tuple(("{}:{}".format(*places[index]), reason) for index, reason in found.poison)
-    return Decoded(Rows(topic, rows, ranges, partial(write, new)), skipped)
+
+    def written(places: Sequence[int] | None = None) -> list[str]:
+        return write(new if places is None else [new[place] for place in places])
+
+    return Decoded(Rows(topic, rows, ranges, written), skipped)
 
 
 def _read(topic: Topic, messages: Sequence[bytes | None]) -> tuple[codec.Fields, Callable[[list[int]], list[str]]]:

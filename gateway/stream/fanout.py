@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 
 from gateway.stream.audience import Audience, Listener, update
 from gateway.stream.cursor import Positions
@@ -10,11 +11,13 @@ from gateway.stream.delivery import Delivery
 from gateway.stream.descriptors import Descriptors
 from gateway.stream.dialect import Dialect
 from gateway.stream.feed import ALWAYS, Assigned, Dropped, Feed, Grown, Read
-from gateway.stream.ring import Log
+from gateway.stream.ring import Entry, Log
 from schemas.topics import Topic
 
 UNWANTED_S = 300.0
 SOON_S = 0.001  # worth no timer
+
+Hearers = Sequence[tuple[Delivery, Audience]]
 
 
 class Fanout:
@@ -140,19 +143,19 @@ class Fanout:
         log = self._logs[rows.topic]
         audiences = self._audiences[rows.topic]
         hearing: dict[Audience, None] = {}
-        for entry in log.append(rows):
+        entries = log.append(rows)
+        heard = _heard(entries, log, audiences)
+        if heard:
+            entries[0].page.write(list(heard))
+        for entry in entries:
             log.positions.advance(entry.partition, entry.offset + 1)
-            outdated = log.is_outdated(entry)
-            for value in {None, entry.value}:
-                written: dict[tuple[Dialect, bool], bytes] = {}
-                for delivery, audience in audiences.get(value, {}).items():
-                    if outdated and delivery.conflate:
-                        continue
-                    words = delivery.dialect, delivery.conflate
-                    if words not in written:
-                        written[words] = update(entry, audience.channel, log.positions, delivery)
-                    audience.take(entry, written[words])
-                    hearing[audience] = None
+            written: dict[tuple[Dialect, bool], bytes] = {}
+            for delivery, audience in heard.get(entry.row, ()):
+                words = delivery.dialect, delivery.conflate
+                if words not in written:
+                    written[words] = update(entry, audience.channel, log.positions, delivery)
+                audience.take(entry, written[words])
+                hearing[audience] = None
         for partition, span in rows.ranges.items():  # wider than the rows where messages were dropped
             log.positions.advance(partition, span.next)
         now_s = time.monotonic()
@@ -186,3 +189,19 @@ class Fanout:
             self._set_wait(channel.topic)
             if not deliveries:
                 del self._audiences[channel.topic][channel.value]
+
+
+def _heard(
+    entries: Sequence[Entry], log: Log, audiences: Mapping[str | None, Mapping[Delivery, Audience]]
+) -> dict[int, Hearers]:
+    """Who is to hear an entry, by its row: where only the newest counts, most are heard by nobody and never written."""
+    everyone: Hearers = list(audiences.get(None, {}).items())
+    heard: dict[int, Hearers] = {}
+    for entry in entries:
+        narrowed = audiences.get(entry.value) if entry.value is not None else None
+        hearers = [*everyone, *narrowed.items()] if narrowed else everyone
+        if hearers and log.is_outdated(entry):
+            hearers = [(delivery, audience) for delivery, audience in hearers if not delivery.conflate]
+        if hearers:
+            heard[entry.row] = hearers
+    return heard

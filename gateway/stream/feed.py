@@ -259,12 +259,12 @@ class Feed:
         """Have what was read wait for its tick; errors are noted for the next refresh."""
         for message in messages:
             place = (message.topic() or "", message.partition() or 0)
-            error = message.error()
+            offset, error = message.offset() or 0, message.error()
             if error is not None:
-                self._note(place, error, message.offset() or 0)
-            elif (message.offset() or 0) >= self._next.get(place, _NOT_OURS):
+                self._note(place, error, offset)
+            elif offset >= self._next.get(place, _NOT_OURS):
                 self._gathering.add(place[0], message, now_s)
-                self._next[place] = (message.offset() or 0) + 1
+                self._next[place] = offset + 1
 
     def _pass_on(self, gathered: Iterable[Gathered]) -> None:
         """Hand over what waited, a batch a topic."""

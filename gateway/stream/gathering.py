@@ -55,7 +55,7 @@ class Gathering:
         self._topics.setdefault(name, _Topic()).wait_s = wait_s
 
     def add(self, name: str, message: Message, now_s: float) -> None:
-        topic = self._topics.setdefault(name, _Topic())
+        topic = self._topics.get(name) or self._topics.setdefault(name, _Topic())
         if not topic.messages:
             topic.since_s = now_s
             self._waiting[name] = topic

@@ -227,7 +227,7 @@ def snapshot(channel: Channel, cursor: str, documents: Iterable[str], *, truncat
 
 
 def update(channel: Channel, *, partition: int, offset: int, prev: int | None, cursor: str, body: str) -> bytes:
-    """One event; ``body`` is what is the same on every channel (`gateway.stream.ring.Page.bodies`)."""
+    """One event; ``body`` is what is the same on every channel (`gateway.stream.ring.Page.body`)."""
     previous = "null" if prev is None else f'"{partition}:{prev}"'
     return (
         f'{{"type":"update","channel":{channel.text},"seq":"{partition}:{offset}","prev":{previous},'

@@ -4,9 +4,8 @@ Belongs to the event loop: nothing here is called from another thread.
 """
 
 from collections import deque
-from collections.abc import Hashable, Iterable, Mapping
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 from gateway.newest import Order
 from gateway.stream.channels import Channel
@@ -21,29 +20,35 @@ class Page:
 
     def __init__(self, rows: Rows) -> None:
         self._rows = rows
+        self._documents: dict[int, str] = {}
+        self._bodies: dict[int, str] = {}
 
-    @cached_property
-    def times(self) -> list[str]:
-        """Kafka's, of the records."""
-        return [milliseconds_text(row.timestamp_ms) for row in self._rows.rows]
+    def at(self, row: int) -> str:
+        """Kafka's time of the record."""
+        return milliseconds_text(self._rows.rows[row].timestamp_ms)
 
-    @cached_property
-    def bodies(self) -> list[str]:
+    def body(self, row: int) -> str:
         """``"at":…,"data":{…}``: the time of the record and all fields of the event."""
-        return [f'"at":"{at}","data":{text}' for at, text in zip(self.times, self.documents, strict=True)]
+        if row not in self._bodies:
+            self._bodies[row] = f'"at":"{self.at(row)}","data":{self.document(row)}'
+        return self._bodies[row]
 
-    @cached_property
-    def documents(self) -> list[str]:
-        """A JSON object of each event."""
-        return self._rows.documents()
+    def document(self, row: int) -> str:
+        """The event as a JSON object."""
+        if row not in self._documents:
+            self._documents = dict(enumerate(self._rows.documents()))
+        return self._documents[row]
+
+    def write(self, rows: Sequence[int]) -> None:
+        """Have the documents of these rows, and no others, which cost less at once than one by one."""
+        self._documents.update(zip(rows, self._rows.documents(rows), strict=True))
 
     def sent_as(self, row: int) -> tuple[str, int]:
         """Producer and sequence of an event."""
         return self._rows.rows[row].sent_as
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One message."""
 
     page: Page
@@ -68,17 +73,17 @@ class Entry:
     @property
     def body(self) -> str:
         """``"at":…,"data":{…}``."""
-        return self.page.bodies[self.row]
+        return self.page.body(self.row)
 
     @property
     def at(self) -> str:
         """Kafka's time of the record."""
-        return self.page.times[self.row]
+        return self.page.at(self.row)
 
     @property
     def document(self) -> str:
         """The event as a JSON object."""
-        return self.page.documents[self.row]
+        return self.page.document(self.row)
 
     @property
     def sent_as(self) -> tuple[str, int]:
@@ -102,22 +107,12 @@ class Numbering:
         """An entry for each row, in order."""
         page = Page(rows)
         made = []
-        for place, row in enumerate(rows.rows):
-            narrow = (row.partition, row.value)
-            made.append(
-                Entry(
-                    page,
-                    place,
-                    row.partition,
-                    row.offset,
-                    row.value,
-                    self._last.get(row.partition),
-                    self._last_of_value.get(narrow),
-                    row.key,
-                    row.order,
-                )
-            )
-            self._last[row.partition] = self._last_of_value[narrow] = row.offset
+        last, last_of_value = self._last, self._last_of_value
+        for place, (partition, offset, _, _, value, key, order) in enumerate(rows.rows):
+            narrow = (partition, value)
+            previous, previous_of_value = last.get(partition), last_of_value.get(narrow)
+            made.append(Entry(page, place, partition, offset, value, previous, previous_of_value, key, order))
+            last[partition] = last_of_value[narrow] = offset
         return made
 
 
@@ -163,9 +158,11 @@ class Log:
 
     def note_all(self, entries: Iterable[Entry]) -> None:
         """The same of entries that are in the log."""
+        newest = self._newest
         for entry in entries:
-            if entry.order is not None:
-                self.note(entry.key, entry.order)
+            key, order = entry.key, entry.order
+            if order is not None and (key not in newest or order > newest[key]):
+                newest[key] = order
 
     def is_outdated(self, entry: Entry) -> bool:
         """Whether something newer of its key is in the log, before it or behind: where only the newest counts, it is

@@ -73,7 +73,7 @@ class Snapshots:
         """Of topics that the store does not write: what is in memory, or the statistics after the cursor."""
         positions = log.positions.copy()
         if channel.topic.event != "AggregateUpdated":
-            return Snapshot([entry.page.documents[entry.row] for entry in log.newest(channel)], positions)
+            return Snapshot([entry.document for entry in log.newest(channel)], positions)
         loop = asyncio.get_running_loop()
         rows = await loop.run_in_executor(self._threads, self._read_windows, channel.value)
         # A window in both has the same or a higher revision in the rows: readers keep the highest.

@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from confluent_kafka import Message
 
@@ -83,7 +83,7 @@ class Reader:
     def _after_last(self, entry: Entry) -> Entry:
         known = entry.previous_in(self.channel)
         previous = self._last.get(entry.partition, known)
-        return entry if previous == known else replace(entry, previous=previous, previous_of_value=previous)
+        return entry if previous == known else entry._replace(previous=previous, previous_of_value=previous)
 
 
 @dataclass(slots=True, eq=False)
@@ -212,7 +212,7 @@ class Stretches:
             spans[name, partition] = (known[0], max(known[1], end))
         entries = Numbering().entries(decode(log.topic, self._messages(spans), Marks()).rows)
         if entries:
-            _ = entries[0].page.bodies  # made here, and not on the event loop
+            entries[0].page.write(range(len(entries)))  # made here, and not on the event loop
         found: dict[tuple[int, int], list[Entry]] = {key: [] for key in wanted}
         for entry in entries:
             if (of_stretch := found.get((entry.partition, entry.offset // STRETCH_OFFSETS))) is not None:

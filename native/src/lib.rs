@@ -4,7 +4,8 @@
 //! a row when it fails, is only ever given sound ones), `columns` takes the newest version's values as the check finds
 //! them, `json` writes them as text, `codec` decodes and encodes, `events` writes messages from typed events, `queues` reads
 //! messages past the Python client (`librdkafka`, `messages`), `ring` makes columns of what an engine wrote into a ring
-//! (`ring_python` is its face), `fanout` sends to sockets, `python` is the module's face.
+//! (`ring_python` is its face), `webhooks` makes swaps of webhooks' bodies (`webhook_text` reads their JSON,
+//! `webhooks_python` is its face), `fanout` sends to sockets, `python` is the module's face.
 //! The rules are those of `schemas/codec_fastavro.py`; tests hold the two equal.
 
 pub mod check;
@@ -27,3 +28,7 @@ mod queues;
 pub mod ring;
 #[cfg(feature = "python")]
 mod ring_python;
+pub mod webhook_text;
+pub mod webhooks;
+#[cfg(feature = "python")]
+mod webhooks_python;

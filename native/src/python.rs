@@ -238,5 +238,6 @@ fn sentio_native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Messages>()?;
     module.add_class::<crate::queues::Queues>()?;
     module.add_class::<crate::ring_python::Slots>()?;
+    module.add_class::<crate::webhooks_python::Webhooks>()?;
     module.add("Disagreement", module.py().get_type::<Disagreement>())
 }

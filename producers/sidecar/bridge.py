@@ -23,10 +23,9 @@ from producers.sidecar.refusals import Refusals
 from producers.sidecar.source import Refused, Tally
 from schemas.codec import encode
 from schemas.topics import topic_of_event
-from sentio import kafka, log
+from sentio import kafka, letters, log
 from sentio.config import SidecarSettings
 from sentio.errors import Fatal, Retryable
-from sentio.topics import DEAD_SUFFIX
 
 MOST = 2_000
 WAIT_S = 0.05
@@ -155,16 +154,16 @@ class Bridge:
     def _carry_over(self, messages: Sequence[Message]) -> None:
         """One transaction. A failure leaves nothing of it, and the messages come again."""
         events: list[Numbered] = []
-        letters: list[tuple[Message, str]] = []
+        bad: list[tuple[Message, str]] = []
         for message in messages:
             try:
                 events += self._events(message)
             except Unusable as why:
-                letters.append((message, str(why)))
+                bad.append((message, str(why)))
         self._producer.begin_transaction()
         self._is_open = True
         count = self._publish(events)
-        self._bury(letters)
+        self._bury(bad)
         stands = dict(self._next)
         for message in messages:
             stands[message.topic() or "", message.partition() or 0] = (message.offset() or 0) + 1
@@ -180,7 +179,7 @@ class Bridge:
         self._next = stands
         tally = self.tallies[self.name]
         tally.events += count
-        tally.refused += len(letters)
+        tally.refused += len(bad)
 
     def _events(self, message: Message) -> list[Numbered]:
         topic, partition, offset = message.topic() or "", message.partition() or 0, message.offset() or 0
@@ -204,21 +203,15 @@ class Bridge:
                 self._produce(name, value, key)
         return len(events)
 
-    def _bury(self, letters: Iterable[tuple[Message, str]]) -> None:
+    def _bury(self, bad: Iterable[tuple[Message, str]]) -> None:
         refused = []
-        for message, reason in letters:
-            place = f"{message.topic()}[{message.partition()}] {message.offset()}"
-            refused.append(Refused(place, reason))
+        for message, reason in bad:
+            topic, partition, offset = message.topic() or "", message.partition() or 0, message.offset() or 0
+            refused.append(Refused(f"{topic}[{partition}] {offset}", reason))
             value, headers = _carried(message)
-            headers += [
-                ("source.group", self._group.encode()),
-                ("source.topic", (message.topic() or "").encode()),
-                ("source.partition", str(message.partition()).encode()),
-                ("source.offset", str(message.offset()).encode()),
-                ("error.type", b"bridge"),
-                ("error.message", reason[:REASON].encode(errors="replace")),
-            ]
-            self._produce(f"{message.topic()}{DEAD_SUFFIX}", value, None, headers=headers)
+            headers += letters.source(self._group, topic, partition, offset)
+            headers += letters.error("bridge", reason[:REASON])
+            self._produce(letters.dead_topic(topic), value, None, headers=headers)
         self._refusals.say(self.name, refused)
 
     def _produce(self, topic: str, value: bytes | None, key: bytes | None, **more: Any) -> None:
@@ -261,7 +254,7 @@ class Bridge:
 
     def _make_dead_letter_topics(self) -> None:
         admin = AdminClient(kafka.client(self._settings.kafka))
-        names = [f"{topic}{DEAD_SUFFIX}" for topic in self._maps]
+        names = [letters.dead_topic(topic) for topic in self._maps]
         missing = [name for name in names if name not in kafka.describe(self._settings.kafka, names)]
         for future in (
             admin.create_topics([NewTopic(name, 1, self._settings.replication) for name in missing]).values()
@@ -282,12 +275,12 @@ class Bridge:
 def _carried(message: Message) -> tuple[bytes | None, list[tuple[str, Any]]]:
     """What of a message goes into its dead letter."""
     value = message.value()
-    own: list[tuple[str, Any]] = list(message.headers() or ())  # type: ignore[arg-type] # never a dict
+    own = letters.own(message.headers() or ())  # type: ignore[arg-type] # never a dict
     if sum(len(name) + len(each or b"") for name, each in own) > LETTER_BYTES // 10:
         own = []
     if value is None or len(value) <= LETTER_BYTES - LETTER_BYTES // 5:
         return value, own
-    return None, [*own, ("value.dropped_bytes", str(len(value)).encode())]
+    return None, [*own, letters.dropped(len(value))]
 
 
 def _bounded(call: Callable[[], None]) -> None:

@@ -6,9 +6,7 @@ import socket
 import sys
 import time
 import zlib
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from hmac import compare_digest
 
 import uvicorn
@@ -18,13 +16,13 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from producers.webhooks import figures, helius, tokens
-from producers.webhooks.bodies import NoEvents, events, exact_events
-from producers.webhooks.helius import Inexact, NoPrice, Unusable
+from producers.webhooks import figures, tokens
+from producers.webhooks.bodies import NoEvents, exact_events
+from producers.webhooks.finding import Finder, Found
 from producers.webhooks.intake import Intake
 from producers.webhooks.journal import Journal
 from producers.webhooks.letters import Letters
-from producers.webhooks.prices import Price, Pricing
+from producers.webhooks.prices import Price
 from sentio import log, metrics
 from sentio.config import WebhookSettings, listening
 from sentio.errors import Fatal, Retryable, SettingError
@@ -41,24 +39,13 @@ MOST_TOLD = 100
 """Refused events that an answer names."""
 
 
-@dataclass(slots=True)
-class Found:
-    """What a request holds."""
-
-    prices: list[Price] = field(default_factory=list)
-    ignored: Counter[str] = field(default_factory=Counter)
-    refused: list[tuple[int, str | None, str]] = field(default_factory=list)
-    """(index, signature, reason)."""
-
-
 class Receiver:
     """Belongs to the event loop."""
 
     def __init__(self, settings: WebhookSettings, intake: Intake, letters: Letters) -> None:
         self._secret = settings.webhook_secret.get_secret_value().encode()
         self._most_bytes = settings.webhook_body_bytes
-        self._tokens = tokens.read(settings.webhook_tokens)
-        self._pricing = Pricing(self._tokens)
+        self._finder = Finder(tokens.read(settings.webhook_tokens))
         self._intake = intake
         self._letters = letters
         self._once = log.OncePer()
@@ -75,7 +62,7 @@ class Receiver:
         self._admit(request)
         body = await self._body(request)
         try:
-            found = self._read(body)
+            found = self._finder.find(body)
         except NoEvents as why:
             raise HTTPException(400, str(why)) from None
         new = await self._keep(found.prices)
@@ -134,33 +121,6 @@ class Receiver:
 
     def _too_large(self) -> HTTPException:
         return HTTPException(413, f"the body has more than {self._most_bytes} bytes (SENTIO_WEBHOOK_BODY_BYTES)")
-
-    def _read(self, body: bytes) -> Found:
-        """Raises `NoEvents`."""
-        try:
-            return self._find(events(body))
-        except Inexact:
-            return self._find(exact_events(body))
-
-    def _find(self, events: Sequence[object]) -> Found:
-        """In the order of slots, so that a quote has its price before it is used."""
-        found = Found()
-        swaps = []
-        for index, event in enumerate(events):
-            try:
-                swaps.append((index, helius.swap(event, self._tokens)))
-            except NoPrice as why:
-                found.ignored[str(why)] += 1
-            except Unusable as why:
-                found.refused.append((index, helius.signature_of(event), str(why)))
-        for index, swap in sorted(swaps, key=lambda one: (one[1].at_s, one[1].slot)):
-            try:
-                found.prices.append(self._pricing.price(swap))
-            except NoPrice as why:
-                found.ignored[str(why)] += 1
-            except Unusable as why:
-                found.refused.append((index, swap.signature, str(why)))
-        return found
 
     async def _keep(self, prices: Sequence[Price]) -> int:
         """How many were new; raises HTTPException (503) when they are not known to be safe in time."""

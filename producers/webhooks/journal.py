@@ -6,9 +6,9 @@ it. Knows nothing of Kafka or HTTP. Used by one thread.
 """
 
 import sqlite3
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import chain, islice
 from pathlib import Path
@@ -19,6 +19,8 @@ from uuid import UUID
 import pyarrow as pa
 from uuid_utils import uuid7
 
+from producers.webhooks import packets
+from producers.webhooks.packets import Packet
 from producers.webhooks.prices import Price
 from schemas.codec import encode
 from schemas.columns import arrow_schema
@@ -34,10 +36,19 @@ RECENT = 200_000
 others are looked for where they would be.
 """
 
-WORD_BYTES = 100
-"""Of a waiting record beside its key and value, for the bound on the size."""
+AT_HAND_BYTES = 16 << 20
+"""So much of what waits is in memory too; the rest is read from the file when its turn comes."""
 
-VERSION = 1
+LOADED = 20
+"""Packets read from the file at once."""
+
+PACKED = 2_000
+"""Records of a packet that is made of an older journal's."""
+
+NEVER = 1 << 63
+"""Beyond every slot."""
+
+VERSION = 2
 _SLOT, _DIGEST = 8, 16
 """Bytes of each in a key."""
 
@@ -48,7 +59,7 @@ milliseconds to have it back: so a few statements for all rows, instead of one a
 
 _TABLES = f"""
     create table self (producer text not null, next_sequence integer not null, turned_at_s integer not null);
-    create table waiting (sequence integer primary key, key blob not null, value blob not null, at_ms integer not null);
+    {packets.TABLE};
     create table seen (slot_and_signature blob primary key) without rowid;
     create table seen_before (slot_and_signature blob primary key) without rowid;
     pragma user_version = {VERSION};
@@ -65,19 +76,6 @@ Row = TypeVar("Row")
 
 class JournalFull(Retryable):
     """There is no room for more before Kafka takes some."""
-
-
-@dataclass(frozen=True, slots=True)
-class Waiting:
-    """Records as Kafka is to have them, in the order of their sequences; the lists are of one length."""
-
-    keys: list[bytes]
-    values: list[bytes]
-    at_ms: int
-    """When the first of them was accepted."""
-
-    last: int
-    """Sequence of the last."""
 
 
 class Journal:
@@ -102,15 +100,23 @@ class Journal:
         producer, next_sequence = self._row("select producer, next_sequence from self")
         self.producer: str = producer
         self._next: int = next_sequence
-        first, size = self._row(
-            "select min(sequence), total(length(key) + length(value) + ?) from waiting", [WORD_BYTES]
-        )
+        rows = self._database.execute(f"select {packets.COLUMNS} from waiting order by last limit 1").fetchall()
+        [self._size_bytes] = self._row("select coalesce(sum(size), 0) from waiting")
         [self._has_before] = self._row("select exists (select 1 from seen_before)")
-        self._recent: dict[bytes, None] = {}
-        self._remember(self._newest_digests())
-        self._first: int = next_sequence if first is None else first
-        self._size_bytes = int(size)
+        self._recent: deque[tuple[int, bytes]] = deque()
+        """Slots and digests of the newest signatures."""
+
+        self._recent_digests: set[bytes] = set()
+        self._looked_for_below = 0
+        """Of slots below it not all signatures are in memory. Of the others they are: those need no look into the file."""
+
+        self._remember(self._newest())
+        self._first: int = packets.packet(rows[0]).first if rows else next_sequence
         self._done: int = self._first - 1
+        self._at_hand: dict[int, Packet] = {}
+        """Packets that wait, by their first sequence."""
+
+        self._at_hand_bytes = 0
 
     @property
     def size_bytes(self) -> int:
@@ -147,25 +153,26 @@ class Journal:
                 self._has_before = True
             digests = [blake2b(price.signature.encode(), digest_size=_DIGEST).digest() for price in prices]
             fresh = self._fresh(database, prices, digests)
-            added = self._add(database, [prices[place] for place in fresh], now_s) if fresh else 0
-        self._first = self._done + 1
+            added = self._add(database, [prices[place] for place in fresh], now_s) if fresh else None
+        self._forget_done(freed)
         self._next += len(fresh)
-        self._remember(digests[place] for place in fresh)
-        self._size_bytes += added - freed
+        self._remember((prices[place].slot, digests[place]) for place in fresh)
+        if added:
+            self._have_at_hand(added)
         return fresh
 
-    def read(self, after: int, at_most: int) -> Waiting | None:
+    def read(self, after: int, at_most: int) -> Packet | None:
         """The records behind a sequence, if there are any."""
-        last, at_ms, keys, values = self._row(
-            "select max(sequence), min(at_ms), group_concat(hex(key)), group_concat(hex(value)) from"
-            " (select * from waiting where sequence > ? order by sequence limit ?)",
-            [after, at_most],
-        )
-        if last is None:
-            return None
-        return Waiting(
-            list(map(bytes.fromhex, keys.split(","))), list(map(bytes.fromhex, values.split(","))), at_ms, last
-        )
+        found: list[Packet] = []
+        after, room = max(after, self._done), at_most
+        while room and after + 1 < self._next:
+            at_hand = self._at_hand.get(after + 1)
+            for each in [at_hand] if at_hand else self._load(after):  # never empty: all that waits is in the file
+                found.append(each.behind(after).up_to(room))
+                after, room = found[-1].last, room - len(found[-1].values)
+                if not room:
+                    break
+        return packets.joined(found) if found else None
 
     def acknowledge(self, last: int) -> None:
         """Kafka has all up to this sequence. They leave the file with the next prices, or with `settle`."""
@@ -181,8 +188,7 @@ class Journal:
         if self._first <= self._done:
             with self._transaction() as database:
                 freed = self._drop_done(database)
-            self._first = self._done + 1
-            self._size_bytes -= freed
+            self._forget_done(freed)
 
     def close(self) -> None:
         self._database.close()
@@ -220,52 +226,81 @@ class Journal:
                     self._database.execute("rollback")
                 raise
         except sqlite3.Error as failure:
+            # It may have come to pass all the same: from now on every signature is looked for in the file.
+            self._looked_for_below = NEVER
             raise Retryable(f"{self._path} cannot be written: {failure}") from failure
 
     def _drop_done(self, database: sqlite3.Connection) -> int:
         """How many bytes that frees."""
         if self._first > self._done:
             return 0
-        span = [self._first, self._done]
-        [freed] = self._row(
-            "select total(length(key) + length(value) + ?) from waiting where sequence between ? and ?",
-            [WORD_BYTES, *span],
-        )
-        database.execute("delete from waiting where sequence between ? and ?", span)
+        [freed] = self._row("select coalesce(sum(size), 0) from waiting where last <= ?", [self._done])
+        database.execute("delete from waiting where last <= ?", [self._done])
+        if self._done + 1 < self._next and self._done + 1 not in self._at_hand:
+            [part] = self._load(self._done, 1)
+            if part.first <= self._done:
+                rest = part.behind(self._done)
+                database.execute("replace into waiting values (?, ?, ?, ?, ?, ?)", rest.row())
+                freed += part.size_bytes - rest.size_bytes
         return int(freed)
+
+    def _forget_done(self, freed: int) -> None:
+        if self._first <= self._done:
+            for first in [first for first in self._at_hand if first <= self._done]:
+                self._at_hand_bytes -= self._at_hand.pop(first).size_bytes
+        self._first = self._done + 1
+        self._size_bytes -= freed
+
+    def _have_at_hand(self, packet: Packet) -> None:
+        size_bytes = packet.size_bytes
+        self._size_bytes += size_bytes
+        if self._at_hand_bytes + size_bytes <= AT_HAND_BYTES:
+            self._at_hand[packet.first] = packet
+            self._at_hand_bytes += size_bytes
+
+    def _load(self, after: int, at_most: int = LOADED) -> list[Packet]:
+        """What the file has behind a sequence, from the packet on in which that ends."""
+        rows = self._database.execute(
+            f"select {packets.COLUMNS} from waiting where last > ? order by last limit ?", [after, at_most]
+        )
+        return list(map(packets.packet, rows))
 
     def _fresh(self, database: sqlite3.Connection, prices: Sequence[Price], digests: Sequence[bytes]) -> list[int]:
         """The places of those that are the first of their kind; has them in the table."""
         # Slots first: so those of a moment share a page.
         keys = [price.slot.to_bytes(_SLOT) + digest for price, digest in zip(prices, digests, strict=True)]
-        known = set(_among(database, "seen", keys))
+        late = [key for key, price in zip(keys, prices, strict=True) if price.slot < self._looked_for_below]
+        known = set(_among(database, "seen", late))
         if self._has_before:
-            known |= set(_among(database, "seen_before", keys))
+            known |= set(_among(database, "seen_before", late))
         fresh, here = [], set()
         for place, (key, digest) in enumerate(zip(keys, digests, strict=True)):
-            if key not in known and digest not in self._recent and digest not in here:
+            if key not in known and digest not in self._recent_digests and digest not in here:
                 fresh.append(place)
                 here.add(digest)
         _insert(database, "seen", [(keys[place],) for place in fresh])
         return fresh
 
-    def _remember(self, digests: Iterable[bytes]) -> None:
-        self._recent.update(dict.fromkeys(digests))
-        for digest in list(islice(self._recent, max(0, len(self._recent) - RECENT))):
-            del self._recent[digest]
+    def _remember(self, signatures: Iterable[tuple[int, bytes]]) -> None:
+        before = len(self._recent)
+        self._recent.extend(signatures)
+        self._recent_digests.update(digest for _, digest in islice(reversed(self._recent), len(self._recent) - before))
+        while len(self._recent) > RECENT:
+            slot, digest = self._recent.popleft()
+            self._recent_digests.discard(digest)
+            self._looked_for_below = max(self._looked_for_below, slot + 1)
 
-    def _newest_digests(self) -> list[bytes]:
-        """Of the highest slots, those last."""
-        found: list[bytes] = []
-        for table in ("seen", "seen_before"):
-            rows = self._database.execute(
-                f"select slot_and_signature from {table} order by 1 desc limit ?", [RECENT - len(found)]
-            )
-            found += [key[_SLOT:] for (key,) in rows]
+    def _newest(self) -> list[tuple[int, bytes]]:
+        """Slots and digests of the newest signatures, the highest slots last, and one more than are remembered."""
+        rows = self._database.execute(
+            "select slot_and_signature from seen union all select slot_and_signature from seen_before"
+            " order by 1 desc limit ?",
+            [RECENT + 1],
+        )
+        found = [(int.from_bytes(key[:_SLOT]), key[_SLOT:]) for (key,) in rows]
         return found[::-1]
 
-    def _add(self, database: sqlite3.Connection, prices: Sequence[Price], now_s: float) -> int:
-        """How many bytes they take."""
+    def _add(self, database: sqlite3.Connection, prices: Sequence[Price], now_s: float) -> Packet:
         sequences = range(self._next, self._next + len(prices))
         columns = {
             "event_id": [price.event_id for price in prices],
@@ -278,22 +313,36 @@ class Journal:
         }
         values = encode(EVENT, pa.RecordBatch.from_pydict(columns, schema=arrow_schema(EVENT)))
         keys = [price.symbol.encode() for price in prices]
-        at_ms = [int(now_s * 1_000)] * len(prices)
-        _insert(database, "waiting", list(zip(sequences, keys, values, at_ms, strict=True)))
+        added = Packet(keys, values, int(now_s * 1_000), sequences[-1])
+        database.execute("insert into waiting values (?, ?, ?, ?, ?, ?)", added.row())
         database.execute("update self set next_sequence = ?", [self._next + len(prices)])
-        return sum(map(len, keys)) + sum(map(len, values)) + WORD_BYTES * len(prices)
+        return added
 
 
 def _make(database: sqlite3.Connection) -> None:
     """Make the tables, where there are none; raises sqlite3.DatabaseError for those of another release."""
     [version] = database.execute("pragma user_version").fetchone()
-    if version not in {0, VERSION}:
+    if version not in {0, 1, VERSION}:
         raise sqlite3.DatabaseError(f"it is of version {version}, this release knows {VERSION}")
+    if version == 1:
+        _repack(database)
     if version == 0:
         for statement in _TABLES.split(";"):
             database.execute(statement)
         producer = f"{NAME}@{UUID(bytes=uuid7().bytes)}"
         database.execute("insert into self values (?, 0, ?)", [producer, int(time())])
+
+
+def _repack(database: sqlite3.Connection) -> None:
+    """From the first version, which had a row for each record that waits."""
+    rows = database.execute("select key, value, at_ms, sequence from waiting order by sequence").fetchall()
+    database.execute("drop table waiting")
+    database.execute(packets.TABLE)
+    for start in range(0, len(rows), PACKED):
+        keys, values, times_ms, sequences = zip(*rows[start : start + PACKED], strict=True)
+        packet = Packet(list(keys), list(values), times_ms[0], sequences[-1])
+        database.execute("insert into waiting values (?, ?, ?, ?, ?, ?)", packet.row())
+    database.execute(f"pragma user_version = {VERSION}")
 
 
 def _parts(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:

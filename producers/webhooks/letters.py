@@ -11,9 +11,8 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from producers.webhooks import figures
 from producers.webhooks.journal import EVENT
 from schemas.topics import topic_of_event
-from sentio import kafka, log
+from sentio import kafka, letters, log
 from sentio.config import WebhookSettings
-from sentio.topics import DEAD_SUFFIX
 
 MOST_WAITING, MOST_WAITING_KB = 10_000, 64 * 1024
 CLOSE_S = 1.0
@@ -25,7 +24,7 @@ class Letters:
     """Belongs to the event loop; never waits."""
 
     def __init__(self, settings: WebhookSettings) -> None:
-        self._topic = topic_of_event(EVENT).full_name(settings.topic_prefix) + DEAD_SUFFIX
+        self._topic = letters.dead_topic(topic_of_event(EVENT).full_name(settings.topic_prefix))
         self._producer = Producer(
             kafka.client(settings.kafka, name="webhooks-dead-letters")
             | {
@@ -40,15 +39,14 @@ class Letters:
     def send(self, event: object, *, index: int, signature: str | None, reason: str) -> None:
         """Send an event that is the one at ``index`` of its request."""
         value = json.dumps(event, default=str).encode()
-        headers: list[tuple[str, str | bytes | None]] = [
-            ("source.webhook", b"helius"),
-            ("source.index", str(index).encode()),
-            ("source.signature", (signature or "").encode("ascii", "replace")),
-            ("error.type", b"Unusable"),
-            ("error.message", reason.encode("utf-8", "replace")),
+        headers: letters.Headers = [
+            (letters.SOURCE_WEBHOOK, b"helius"),
+            (letters.SOURCE_INDEX, str(index).encode()),
+            (letters.SOURCE_SIGNATURE, (signature or "").encode("ascii", "replace")),
+            *letters.error("Unusable", reason),
         ]
         if len(value) > LONGEST_BYTES:
-            headers.append(("value.dropped_bytes", str(len(value)).encode()))
+            headers.append(letters.dropped(len(value)))
         kept = value if len(value) <= LONGEST_BYTES else None
         try:
             self._producer.produce(self._topic, kept, headers=headers, on_delivery=self._delivered)

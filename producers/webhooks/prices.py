@@ -31,11 +31,30 @@ class Price(NamedTuple):
     event_id: bytes
 
 
+class Deal(NamedTuple):
+    """A swap that has a price if its quote has, as native code reads it (`producers.webhooks.native`)."""
+
+    index: int
+    """Of the event among those of its body."""
+
+    signature: str
+    slot: int
+    at_s: int
+    base: int
+    quote: int
+    """Places among the tokens."""
+
+    base_units: int
+    quote_units: int
+    """Smallest units that were exchanged, above zero."""
+
+
 class Pricing:
     """Prices of swaps, one after the other: it remembers what quotes like SOL cost last."""
 
     def __init__(self, tokens: Mapping[str, Token]) -> None:
         self._tokens = tokens
+        self._listed = tuple(tokens.values())
         self._newest: dict[str, tuple[int, int, Decimal]] = {}
         """(block time, slot, price) of each quote by its mint."""
 
@@ -43,7 +62,16 @@ class Pricing:
         """Raises `NoPrice` where a swap says none, `Unusable` for one that cannot be."""
         base, quote, usd = self._legs(swap)
         paid = amounts.product(swap.changes[quote.mint].copy_negate(), usd)
-        price = amounts.ratio(paid, swap.changes[base.mint])
+        return self._price(swap, base, amounts.ratio(paid, swap.changes[base.mint]))
+
+    def price_of(self, deal: Deal) -> Price:
+        """The same of a deal."""
+        base, quote = self._listed[deal.base], self._listed[deal.quote]
+        over, under = (quote.usd or self._quoted(quote, deal)).as_integer_ratio()
+        over *= deal.quote_units * 10**base.decimals
+        return self._price(deal, base, amounts.quotient(over, under * deal.base_units * 10**quote.decimals))
+
+    def _price(self, swap: Swap | Deal, base: Token, price: Decimal) -> Price:
         if not 0 < price < BELOW:
             raise Unusable(f"the price of {base.symbol} comes to {price:f} USD, not above 0 and below 10^18")
         if base.quote and (swap.at_s, swap.slot) >= self._newest.get(base.mint, (0,))[:2]:
@@ -68,14 +96,14 @@ class Pricing:
         quote, base = (one, other) if is_quote else (other, one)
         return base, quote, quote.usd or self._quoted(quote, swap)
 
-    def _quoted(self, quote: Token, swap: Swap) -> Decimal:
+    def _quoted(self, quote: Token, swap: Swap | Deal) -> Decimal:
         at_s, _, price = self._newest.get(quote.mint, (0, 0, Decimal(0)))
         if abs(swap.at_s - at_s) > KNOWN_FOR_S:
             raise NoPrice("quote_without_price")
         return price
 
 
-def event_id(swap: Swap) -> bytes:
+def event_id(swap: Swap | Deal) -> bytes:
     """A UUIDv7, the same whenever the swap is sent: the block's millisecond, 24 bits of its slot, then 50 of the
     signature. So ids of a second are in the order of slots.
     """

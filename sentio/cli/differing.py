@@ -43,7 +43,7 @@ _MOVING = """
 """
 
 # A row of the live table without its key in the shadow is ``misplaced`` where the shadow has its event at another time,
-# ``extra`` where it is of the range, and else older.
+# ``extra`` where it is of the range, and else older. A redriven dead letter came by another way than the log.
 _ROWS = """
     select coalesce(l.{time}, s.{time}) as at, coalesce(l.event_id, s.event_id) as event_id,
         case
@@ -54,7 +54,8 @@ _ROWS = """
             when l.event_id is null then 'missing'
             when s.event_id is not null then 'differing'
             when known.event_id is not null then 'misplaced'
-            when l.sequence >= bounds.first then 'extra'
+            when l.sequence >= bounds.first and not exists (
+                select from consumer_redriven as r where r.group_name = {live} and r.event_id = l.event_id) then 'extra'
             else 'older'
         end as what
     from {table} as l
@@ -112,6 +113,7 @@ def rows(topic: Topic, prefix: str, live: str, shadow: str, schema: str) -> sql.
         bounds=sql.SQL(_BOUNDS).format(**groups),
         moving=sql.SQL(_MOVING).format(**groups),
         rows=sql.SQL(_ROWS).format(
+            live=sql.Literal(live),
             time=sql.Identifier(topic.time),
             table=sql.Identifier(topic.table or ""),
             shadow_table=sql.Identifier(schema, topic.table or ""),

@@ -4,7 +4,21 @@ import sys
 
 import typer
 
-from sentio.cli import clients, data, publish, run, schemas, shadow, sidecar, stack, topics, verify, webhooks
+from sentio.cli import (
+    clients,
+    data,
+    dead,
+    publish,
+    replay,
+    run,
+    schemas,
+    shadow,
+    sidecar,
+    stack,
+    topics,
+    verify,
+    webhooks,
+)
 from sentio.cli.demo import command as demo
 from sentio.errors import Fatal, Retryable, SettingError
 
@@ -25,10 +39,12 @@ app.command("lag")(data.lag)
 app.command("skip")(data.skip)
 app.command("verify")(verify.verify)
 app.command("swap")(shadow.swap)
+app.add_typer(replay.app, name="replay")
 app.add_typer(sidecar.app, name="sidecar")
 app.add_typer(stack.app, name="stack")
 app.add_typer(shadow.app, name="shadow")
 app.add_typer(clients.app, name="clients")
+app.add_typer(dead.app, name="dead")
 app.add_typer(topics.app, name="topics")
 app.add_typer(schemas.app, name="schemas")
 app.add_typer(webhooks.app, name="webhooks")

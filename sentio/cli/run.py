@@ -65,10 +65,10 @@ def _in_shadow(kind: "type[Consumer]", name: str, since: str | None) -> "type[Co
     from consumers.shadow import Shadow
     from consumers.shadow import into as in_shadow
     from consumers.sink import DatabaseConsumer
-    from sentio.cli.verify import time_of
+    from sentio.asked import time_of
 
     assert issubclass(kind, DatabaseConsumer)
-    return in_shadow(kind, Shadow(name, time_of("--from", since)))
+    return in_shadow(kind, Shadow(name, None if since is None else time_of("--from", since)))
 
 
 def _consume(kind: "type[Consumer]") -> None:

@@ -1,26 +1,23 @@
 """The work of `sentio tail`: reads a topic without a group, decodes, filters, prints."""
 
 import json
-import re
 import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from decimal import Decimal
 from typing import Any
-from uuid import UUID
 
 from confluent_kafka import OFFSET_END, Consumer, Message, TopicPartition
 from rich.console import Console
 from rich.text import Text
 
 from schemas.codec import decode
-from schemas.columns import HEADER, arrow_schema
-from schemas.topics import Topic, topics
+from schemas.columns import HEADER
 from sentio import kafka
+from sentio.asked import duration_ms, topic_of
+from sentio.conditions import all_met, condition
 from sentio.config import Settings, load
-from sentio.errors import Fatal, SettingError
-
-_UNITS_S = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
+from sentio.errors import Fatal
+from sentio.rows import plain
 
 
 class Tail:
@@ -38,11 +35,11 @@ class Tail:
         follow: bool,
     ) -> None:
         self._settings = load(Settings)
-        self._topic = _topic(topic.removeprefix(f"{self._settings.topic_prefix}."))
+        self._topic = topic_of(topic, self._settings.topic_prefix)
         self._name = self._topic.full_name(self._settings.topic_prefix)
-        self._since_ms = None if since is None else int(time.time() * 1000) - parse_duration_ms(since)
+        self._since_ms = None if since is None else int(time.time() * 1000) - duration_ms("--from", since)
         self._offset = offset
-        self._where = [_condition(self._topic, text) for text in where]
+        self._where = [condition(self._topic.event, text) for text in where]
         self._limit = limit
         self._as_json = as_json
         self._follow = follow
@@ -93,6 +90,7 @@ class Tail:
     def _rows(self, messages: list[Message]) -> Iterator[dict[str, Any]]:
         decoded = decode(self._topic.event, [message.value() for message in messages])
         reasons = dict(decoded.poison)
+        wanted = iter(all_met(self._where, decoded.records).to_pylist() if self._where else [True] * len(decoded.kept))
         rows = iter(decoded.records.to_pylist())
         for index, message in enumerate(messages):
             place = {
@@ -103,9 +101,9 @@ class Tail:
             if index in reasons:
                 yield {**place, "undecodable": reasons[index]}
                 continue
-            row = {name: _plain(value) for name, value in next(rows).items()}
-            if all(str(row[name]) == value for name, value in self._where):
-                yield {**place, **row}
+            row = next(rows)
+            if next(wanted):
+                yield place | {name: plain(value) for name, value in row.items()}
 
     def _print(self, row: dict[str, Any]) -> None:
         if self._as_json:
@@ -120,36 +118,3 @@ class Tail:
                 line.append(f"  {name} ", "dim").append(str(value).encode("unicode_escape").decode("ascii"))
         self._console.print(line, soft_wrap=True)
         self._console.file.flush()
-
-
-def parse_duration_ms(text: str) -> int:
-    """Milliseconds of 30s, 10m, 1h or 2d; raises `SettingError`."""
-    match = re.fullmatch(r"(\d+)([smhd])", text)
-    if match is None:
-        raise SettingError(f"--from {text}: a number and s, m, h or d, such as 1h")
-    return int(match[1]) * _UNITS_S[match[2]] * 1000
-
-
-def _topic(name: str) -> Topic:
-    if name not in topics():
-        raise SettingError(f"topic {name}: it may be one of {', '.join(topics())}")
-    return topics()[name]
-
-
-def _condition(topic: Topic, text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    names = arrow_schema(topic.event).names
-    if not equals or name not in names:
-        raise SettingError(f"--where {text}: FIELD=VALUE with one of {', '.join(names)}")
-    return name, value
-
-
-def _plain(value: object) -> object:
-    match value:
-        case bytes():
-            return str(UUID(bytes=value))
-        case Decimal():
-            return f"{value:f}".rstrip("0").rstrip(".") if value.as_tuple().exponent else str(value)
-        case datetime():
-            return value.isoformat().replace("+00:00", "Z")
-    return value

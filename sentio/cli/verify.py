@@ -39,10 +39,14 @@ def verify(
     compared, and the range is one of event times.
     """
     from sentio import database
+    from sentio.asked import time_of
     from sentio.cli.recomputing import NotComparable, Verification
     from sentio.config import DatabaseSettings, load
 
-    span = (time_of("--from", since), time_of("--to", until, end_of_day=True))
+    span = (
+        None if since is None else time_of("--from", since),
+        None if until is None else time_of("--to", until, end_of_day=True),
+    )
     if span[0] and span[1] and span[0] >= span[1]:
         raise SettingError(f"--from {since} is not before --to {until}")
     settings = load(DatabaseSettings)
@@ -105,22 +109,6 @@ def failures_are_named() -> Iterator[None]:
         raise Fatal(f"database: {database.first_line(failure)}") from failure
 
 
-def time_of(option: str, text: str | None, *, end_of_day: bool = False) -> "datetime | None":
-    """A time in UTC: of an ISO time, local where it has no zone, or of New York's midnight where it is a date."""
-    from datetime import UTC, date, datetime, timedelta
-    from zoneinfo import ZoneInfo
-
-    if text is None:
-        return None
-    try:
-        if len(text) == len("2025-10-10"):
-            day = date.fromisoformat(text) + timedelta(days=int(end_of_day))
-            return datetime(day.year, day.month, day.day, tzinfo=ZoneInfo("America/New_York")).astimezone(UTC)
-        return datetime.fromisoformat(text).astimezone(UTC)
-    except (ValueError, OverflowError):
-        raise SettingError(f"{option} {text}: a day such as 2025-10-10, or a time such as 2025-10-10T13:30Z") from None
-
-
 def _as_table(differences: "Iterable[Difference]", counts: "Counts", span: "Span") -> int:
     from rich import box
     from rich.console import Console
@@ -153,13 +141,15 @@ def _as_json(differences: "Iterable[Difference]", counts: "Counts", span: "Span"
     import json
     from dataclasses import asdict
 
+    from sentio.asked import iso
+
     windows = 0
     for _, group in groupby(differences, _window):
         windows += 1
         for each in group:
             amounts = {name: _amount(getattr(each, name), none=None) for name in ("stored", "recomputed")}
-            print(json.dumps(asdict(each) | amounts | {"start_at": _iso(each.start_at)}))
-    since, until = (None if at is None else _iso(at) for at in span)
+            print(json.dumps(asdict(each) | amounts | {"start_at": iso(each.start_at)}))
+    since, until = (None if at is None else iso(at) for at in span)
     print(json.dumps({"from": since, "to": until, "differing": windows, **asdict(counts)}))
     return windows
 
@@ -206,7 +196,3 @@ def _printable(text: str) -> str:
 
 def _shown(at: "datetime") -> str:
     return f"{at:%Y-%m-%d %H:%M}{f':{at:%S}' if at.second else ''}Z"
-
-
-def _iso(at: "datetime") -> str:
-    return at.isoformat().replace("+00:00", "Z")

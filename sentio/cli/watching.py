@@ -18,8 +18,8 @@ from rich.console import Console
 from rich.live import Live
 from websockets.exceptions import InvalidURI
 
+from sentio.asked import duration_ms
 from sentio.cli.screen import Screen
-from sentio.cli.tailing import parse_duration_ms
 from sentio.config import StreamSettings, load
 from sentio.errors import Fatal, SettingError
 from sentio_client import Item, Status, Stream, StreamError
@@ -38,7 +38,7 @@ class Watch:
         self._url = url or _own_gateway(load(StreamSettings))
         self._channels = channels
         self._count = count
-        start = None if since is None else datetime.now(UTC) - timedelta(milliseconds=parse_duration_ms(since))
+        start = None if since is None else datetime.now(UTC) - timedelta(milliseconds=duration_ms("--from", since))
         try:
             self._stream = Stream(self._url, channels, token=_token(token_file), since=start)
         except ValueError as failure:

@@ -16,7 +16,7 @@ from schemas.registry import locked
 from schemas.topics import Topic
 from sentio import kafka
 from sentio.kafka import Place
-from sentio.topics import DEAD_SUFFIX
+from sentio.letters import DEAD_SUFFIX
 from tests.chaos.meddler import POISON
 
 Letter = tuple[str, str, int, int]

@@ -42,10 +42,11 @@ Say = Callable[[str], None]
 
 
 def seeds() -> list[int]:
-    """Those that were given, or fresh ones."""
+    """Those that were given, or fresh ones; the same in every process of a run of tests."""
     if given := os.environ.get("SENTIO_CHAOS_SEED"):
         return [int(seed) for seed in given.split(",")]
-    return [random.randrange(1_000_000) for _ in range(int(os.environ.get("SENTIO_CHAOS_RUNS", "1")))]
+    fresh = random.Random(os.environ.get("PYTEST_XDIST_TESTRUNUID"))
+    return [fresh.randrange(1_000_000) for _ in range(int(os.environ.get("SENTIO_CHAOS_RUNS", "1")))]
 
 
 @pytest.fixture

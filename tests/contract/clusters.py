@@ -109,7 +109,7 @@ class RealCluster:
 class Member:
     """A member of a group that notes what it is given, what it loses, and what it reads."""
 
-    def __init__(self, client: Consumer, topic: str) -> None:
+    def __init__(self, client: Consumer, *topics: str) -> None:
         self.client = client
         self.owned: set[int] = set()
         self.lost: set[int] = set()
@@ -120,7 +120,7 @@ class Member:
         """Number of partitions in each."""
 
         self.read: list[Message] = []
-        client.subscribe([topic], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost)
+        client.subscribe(list(topics), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost)
 
     def turn(self) -> None:
         self.read += [message for message in self.client.consume(100, 0.02) if message.error() is None]
@@ -165,8 +165,8 @@ class Clients:
         consumer.assign([TopicPartition(topic, partition, offset) for partition, offset in enumerate(offsets)])
         return consumer
 
-    def member(self, group: str, topic: str, **settings: Any) -> Member:
-        return Member(self.consumer(**(GROUP | {"group_id": group} | settings)), topic)
+    def member(self, group: str, *topics: str, **settings: Any) -> Member:
+        return Member(self.consumer(**(GROUP | {"group_id": group} | settings)), *topics)
 
     def send(self, topic: str, *values: bytes, partition: int = 0) -> None:
         """Append values to a partition, and wait until they are there."""

@@ -70,6 +70,25 @@ def test_member_that_gets_nothing_hears_so(cluster: Cluster, clients: Clients) -
     assert first.lost == set()
 
 
+def test_topic_made_later_comes_to_a_member_that_is_subscribed_to_its_pattern(
+    cluster: Cluster, clients: Clients
+) -> None:
+    topic = cluster.create_topic()
+    pattern = f"^{topic.replace('.', '[.]')}[.]redrive[.]store$"
+    member = clients.member(cluster.new_group(), topic, pattern, topic_metadata_refresh_interval_ms=200)
+    until(lambda: bool(member.owned), member.turn)
+
+    for name in ("store2", "xstore", "store"):
+        cluster.create_topic(name=f"{topic}.redrive.{name}")
+    until(lambda: len(member.assignments) > 1, member.turn)
+    for name in ("store2", "xstore", "store"):
+        clients.send(f"{topic}.redrive.{name}", name.encode())
+    clients.send(topic, b"itself")
+    until(lambda: len(member.read) > 1, member.turn)
+
+    assert sorted(message.value() or b"" for message in member.read) == [b"itself", b"store"]
+
+
 def test_survivors_take_over_and_keep_reading_their_own(cluster: Cluster, clients: Clients) -> None:
     topic, group = cluster.create_topic(PARTITIONS), cluster.new_group()
     members = [clients.member(group, topic) for _ in range(3)]

@@ -156,9 +156,8 @@ def test_every_table_of_a_week_is_rebuilt_and_swapped_in_while_the_engine_trades
             assert swapped.exit_code == 0, swapped.output
             before = len(engine.published)
             until(lambda: len(engine.published) > before)
-        assert {
-            each["table"] for each in json.loads(swapped.stdout) if each["added"] or each["changed"]
-        } == DAMAGE.keys()
+        mended = {each["table"] for each in json.loads(swapped.stdout) if each["added"] + each["changed"]}
+        assert mended >= DAMAGE.keys()  # and what the shadow had read and the live group had not
 
         for group in GROUPS:
             await_read(settings, group, engine.records(group))

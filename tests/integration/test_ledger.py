@@ -1,6 +1,7 @@
 """The marks of the ledger: whatever comes again, however it is cut into batches, is let through once."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import psycopg
 import pyarrow as pa
@@ -87,3 +88,29 @@ def test_a_repeat_is_let_through_by_no_split_into_batches(connection: Connection
         assert {partition: max(0, offset) for partition, offset in offsets} == stands
 
     check()
+
+
+def test_redriven_event_is_let_through_once_and_moves_no_mark(connection: Connection) -> None:
+    topic = TOPIC.full_name("t")
+    ledger, stands = Ledger("group", "t"), {0: 0}
+    ledger.claim(connection, {(topic, 0): "id", (f"{topic}.redrive.group", 0): "id"})
+    first = ledger.fresh(connection, batch([(0, "a", 7)], stands))
+    ledger.advance(connection, first)
+
+    def redriven(*sequences: int) -> list[int]:
+        again = replace(batch([(0, "a", n) for n in sequences], places), redrive_topic=f"{topic}.redrive.group")
+        ids = [n.to_bytes(16, "big") for n in sequences]
+        records = again.records.set_column(0, again.records.schema.field(0), pa.array(ids, pa.binary(16)))
+        found = ledger.fresh(connection, replace(again, records=records))
+        ledger.advance(connection, found)
+        passed: list[int] = found.batch.records["sequence"].to_pylist()
+        return passed
+
+    places = {0: 0}
+    assert redriven(3, 5, 3) == [3, 5], "below the mark, and once in a batch"
+    assert redriven(5, 4) == [4]
+    assert connection.execute("select sequence from consumer_marks").fetchall() == [(7,)]
+    assert connection.execute("select topic, next_offset from consumer_offsets order by topic").fetchall() == [
+        (topic, 1),
+        (f"{topic}.redrive.group", 5),
+    ]

@@ -23,7 +23,9 @@ DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").
 KINDS = (
     config.Settings,
     config.DatabaseSettings,
+    config.RedriveSettings,
     config.ConsumerSettings,
+    config.ReplaySettings,
     config.PublisherSettings,
     config.SidecarSettings,
     config.WebhookSettings,

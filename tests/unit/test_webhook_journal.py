@@ -162,7 +162,7 @@ def test_a_file_that_is_no_journal_is_named(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / FILE) as other:
         other.execute("pragma user_version = 7")
     other.close()
-    with pytest.raises(SettingError, match="version 7, this release knows 1"):
+    with pytest.raises(SettingError, match="version 7, this release knows 2"):
         opened(tmp_path)
 
 

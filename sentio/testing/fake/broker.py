@@ -147,7 +147,7 @@ class FakeBroker:
     def _balance(self) -> None:
         """Say what each member should own: equal shares, each keeping as much of what it has as its share allows."""
         for group in self._groups.values():
-            topics = {topic for member in group.members for topic in member.topics}
+            topics = {topic for topic in self._topics if any(member.wants(topic) for member in group.members)}
             free = {(topic, partition) for topic in topics for partition in range(self.partitions(topic))}
             members = sorted(group.members, key=lambda member: -len(member.owned & free))
             share, more = divmod(len(free), len(members) or 1)

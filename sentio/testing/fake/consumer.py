@@ -1,5 +1,6 @@
 """A consumer of the fake broker: its part in a group, and where it reads."""
 
+import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -85,6 +86,10 @@ class FakeConsumer:
                     self._broker.changed.wait(min(left_s, threading.TIMEOUT_MAX))
             if due is not None:
                 self._rebalance(*due)
+
+    def wants(self, topic: str) -> bool:
+        """Whether it is subscribed to the topic, by name or by a pattern, which begins with ``^``."""
+        return any(re.match(each, topic) if each.startswith("^") else each == topic for each in self.topics)
 
     def assign(self, partitions: list[TopicPartition]) -> None:
         with self._broker.changed:

@@ -1,0 +1,180 @@
+"""A topic as the target: each record once, since what is written and how far it is are one transaction."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, TypeVar
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined] # it is theirs to give
+
+from consumers.replay.job import Job
+from consumers.replay.selection import Chosen
+from sentio import kafka, topics
+from sentio.config import Settings
+from sentio.errors import Fatal, Retryable, SettingError
+from sentio.kafka import Place
+
+HEADER = "x-replay-id"
+MOST = 50_000
+"""Records of one transaction."""
+
+CALL_S = 10.0
+END_S = 45.0
+"""How long the end of a transaction may take; the broker gives it a minute from its beginning."""
+
+_FENCED = {KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.PRODUCER_FENCED}  # noqa: SLF001
+
+T = TypeVar("T")
+
+
+def check_name(settings: Settings, name: str, job_topics: tuple[str, ...]) -> None:
+    """Raises `SettingError` for a topic that the platform itself lives on, and for more topics than one into one."""
+    own = {target.name for target in topics.wanted(settings)}
+    if name in own or ".redrive." in name:
+        raise SettingError(f"--into topic:{name}: the platform lives on it; consumers of it would count events twice")
+    if len(job_topics) > 1:
+        raise SettingError(f"--into topic:{name}: one topic can be replayed into another, not {len(job_topics)}")
+
+
+class Topic:
+    """Key, headers, time and, where it has as many partitions as the source, partition of a record are kept."""
+
+    def __init__(self, settings: Settings, name: str) -> None:
+        self._settings = settings
+        self._name = name
+        self._group = ""
+        self._consumer: Consumer | None = None
+        self._producer: Producer | None = None
+        self._mark: list[tuple[str, bytes]] = []
+        self._same_partitions = False
+        self._open = 0
+        """Records of the transaction that is open."""
+
+        self._sent: dict[Place, int] = {}
+
+    def open(self, job: Job) -> None:
+        """Puts out whoever runs this job still, and reads how far it came."""
+        self._group = _group(self._settings, job)
+        self._mark = [(HEADER, job.id.encode())]
+        self._same_partitions = self._is_like_its_source(job)
+        config = kafka.writer(self._settings.kafka, name="sentio-replay") | {"transactional.id": self._group}
+        del config["message.timeout.ms"]  # bounded by the transaction's
+        self._producer = Producer(config)
+        self._consumer = Consumer(kafka.reader(self._settings.kafka, name="sentio-replay") | {"group.id": self._group})
+        producer, consumer = self._producer, self._consumer
+        self._call(lambda: producer.init_transactions(CALL_S))
+        wanted = [TopicPartition(*place) for place in job.spans]
+        for each in self._call(lambda: consumer.committed(wanted, timeout=CALL_S)):
+            if each.offset < 0:
+                continue
+            job.next[each.topic, each.partition] = each.offset
+            read, written, undecodable = map(int, (each.metadata or "0 0 0").split())
+            if read >= job.counts.read:
+                job.counts.read, job.counts.written, job.counts.undecodable = read, written, undecodable
+        self._sent = dict(job.next)
+
+    def write(self, chosen: Chosen) -> None:
+        assert self._producer is not None
+        produce, name, mark, whole = self._producer.produce, self._name, self._mark, self._same_partitions
+        letter = chosen.messages.letter
+        times_ms = chosen.messages.columns()[2].to_pylist()
+        for index in chosen.indexes:
+            if not self._open:
+                self._call(self._producer.begin_transaction)
+            self._open += 1
+            partition, _, key, value, headers = letter(index)
+            more: dict[str, Any] = {"partition": partition} if whole else {}
+            if (time_ms := times_ms[index]) > 0:  # 0 would be now
+                more["timestamp"] = time_ms
+            carried: Any = [*headers, *mark] if headers else mark
+            while True:
+                try:
+                    produce(name, value, key, headers=carried, **more)
+                except BufferError:
+                    self._producer.poll(0.1)
+                except KafkaException as failure:
+                    raise self._meaning(failure) from failure
+                else:
+                    break
+        self._producer.poll(0)
+
+    @property
+    def is_full(self) -> bool:
+        return self._open >= MOST
+
+    def checkpoint(self, job: Job) -> None:
+        """Commit what was written and how far it is."""
+        assert self._producer is not None
+        assert self._consumer is not None
+        counts = f"{job.counts.read} {job.counts.written} {job.counts.undecodable}"
+        moved = [
+            TopicPartition(*place, offset, counts)
+            for place, offset in job.next.items()
+            if self._sent.get(place) != offset
+        ]
+        if not moved:
+            return
+        producer, metadata = self._producer, self._consumer.consumer_group_metadata()
+        if not self._open:
+            self._call(producer.begin_transaction)
+        self._call(lambda: producer.send_offsets_to_transaction(moved, metadata, CALL_S))
+        self._call(lambda: producer.commit_transaction(END_S))
+        self._open = 0
+        self._sent = dict(job.next)
+
+    def finish(self, job: Job) -> None:
+        """The group has done its work: nobody is to see it as one that lags."""
+        self.drop(job)
+
+    def drop(self, job: Job) -> None:
+        """What was committed stays in the topic; only the group goes."""
+        group = _group(self._settings, job)
+        if self._consumer is not None:
+            self._consumer.close()
+            self._consumer = None
+        admin = AdminClient(kafka.client(self._settings.kafka))
+        try:
+            admin.delete_consumer_groups([group])[group].result(CALL_S)
+        except KafkaException as failure:
+            if failure.args[0].code() != KafkaError.GROUP_ID_NOT_FOUND:
+                raise self._meaning(failure) from failure
+
+    def close(self) -> None:
+        if self._producer is not None and self._open:
+            self._producer.purge()
+            with suppress(KafkaException):  # else the broker ends it in a minute, or the next run does
+                self._producer.abort_transaction(CALL_S)
+        if self._consumer is not None:
+            self._consumer.close()
+
+    def _is_like_its_source(self, job: Job) -> bool:
+        """In the number of partitions. A target that is not there yet is made so."""
+        source = next(iter(job.topic_ids))
+        states = kafka.describe(self._settings.kafka, [self._name, source])
+        if (there := states.get(self._name)) is not None:
+            return there.partitions == states[source].partitions
+        made = NewTopic(self._name, states[source].partitions, self._settings.replication)
+        admin = AdminClient(kafka.client(self._settings.kafka))  # has to outlive its futures
+        try:
+            admin.create_topics([made])[self._name].result(CALL_S)
+        except KafkaException as failure:
+            raise Fatal(f"--into topic:{self._name}: {failure.args[0].str()}") from failure
+        return True
+
+    def _call(self, call: Callable[[], T]) -> T:
+        try:
+            return call()
+        except KafkaException as failure:
+            raise self._meaning(failure) from failure
+
+    def _meaning(self, failure: KafkaException) -> Fatal | Retryable:
+        error: KafkaError = failure.args[0]
+        if error.code() in _FENCED:
+            return Fatal(f"{self._group} was taken over by another process; this one ends")
+        if error.code() in {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.TOPIC_AUTHORIZATION_FAILED}:
+            return Fatal(f"--into topic:{self._name}: {error.str()}")
+        return Retryable(f"kafka at {self._settings.kafka} (SENTIO_KAFKA): {error.str()}")
+
+
+def _group(settings: Settings, job: Job) -> str:
+    return f"{settings.topic_prefix}.replay.{job.id}"

@@ -1,0 +1,245 @@
+"""The work of `sentio replay`: what is asked for becomes a plan, and a plan a job that runs here."""
+
+import os
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import typer
+
+from consumers.replay import pace, topic
+from consumers.replay.job import Job, State, Wish, make
+from consumers.replay.jobs import Jobs
+from consumers.replay.plan import Plan, Range, plan
+from consumers.replay.run import Replay
+from consumers.replay.seeding import check_new, seed
+from consumers.replay.selection import Selection
+from consumers.replay.source import KafkaLog
+from consumers.replay.targets import Count, File, Stdout, Target
+from schemas.topics import topics as all_topics
+from sentio import kafka
+from sentio.asked import duration_ms, time_of, topic_of
+from sentio.cli.replay_shown import Progress, show_done, show_plan
+from sentio.cli.starting import start as start_process
+from sentio.config import ReplaySettings, load
+from sentio.errors import Fatal, Retryable, SettingError
+from sentio.stopping import on_stop
+
+RECORDS_S = {"topic": 100_000.0, "group": float("inf"), "file": 25_000.0, "stdout": 25_000.0, "count": 400_000.0}
+"""What each target takes, about, when nothing else slows it down."""
+
+DECODED = {"file", "stdout"}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The options of the command."""
+
+    topics: list[str] | None
+    into: str
+    since: str | None
+    until: str | None
+    last: str | None
+    partition: int | None
+    from_offset: int | None
+    to_offset: int | None
+    symbol: str | None
+    account: str | None
+    header: list[str] | None
+    where: list[str] | None
+    speed: str
+    rate: float | None
+    owns_offsets: bool
+
+    def wish(self, settings: ReplaySettings) -> Wish:
+        """Raises `SettingError` for what does not go together, or cannot be."""
+        if not self.topics:
+            raise SettingError(f"replay: one topic or more of {', '.join(all_topics())}")
+        where = [f"{name}={value}" for name, value in (("symbol", self.symbol), ("account", self.account)) if value]
+        wish = Wish(
+            tuple(topic_of(text, settings.topic_prefix).name for text in dict.fromkeys(self.topics)),
+            self.into,
+            (*where, *(self.where or ())),
+            tuple(self.header or ()),
+            self.speed,
+            self.rate,
+            self.owns_offsets,
+        )
+        pace.speed_of(wish.speed)
+        selection(settings, wish)
+        kind, name = _target_of(wish)
+        if kind == "topic":
+            topic.check_name(settings, name, wish.topics)
+        if kind == "group":
+            self._check_group(wish)
+            check_new(settings, name, owns_offsets=wish.owns_offsets)
+        elif wish.owns_offsets:
+            raise SettingError("--owns-offsets is about --into group:NAME")
+        return wish
+
+    def range(self) -> Range:
+        """Raises `SettingError` for bounds that do not go together."""
+        if self.last is not None and self.since is not None:
+            raise SettingError("--from and --last: give one of them")
+        by_offset = self.from_offset is not None or self.to_offset is not None
+        if by_offset and self.partition is None:
+            raise SettingError("--from-offset and --to-offset are of one partition; give --partition, too")
+        if by_offset and (self.since or self.until or self.last):
+            raise SettingError("a range is one of times or of offsets; give one of them")
+        since_ms = None if self.since is None else _ms(time_of("--from", self.since).timestamp())
+        if self.last is not None:
+            since_ms = _ms(time.time()) - duration_ms("--last", self.last)
+        until_ms = None if self.until is None else _ms(time_of("--to", self.until, end_of_day=True).timestamp())
+        if since_ms is not None and until_ms is not None and since_ms >= until_ms:
+            raise SettingError(f"--from {self.since or self.last} is not before --to {self.until}")
+        if self.from_offset is not None and self.to_offset is not None and self.from_offset >= self.to_offset:
+            raise SettingError(f"--from-offset {self.from_offset} is not before --to-offset {self.to_offset}")
+        return Range(since_ms, until_ms, self.partition, self.from_offset, self.to_offset)
+
+    def plan(self, settings: ReplaySettings, wish: Wish) -> Plan:
+        topics = [all_topics()[name] for name in wish.topics]
+        records_s = RECORDS_S[_target_of(wish)[0]]
+        if wish.where:
+            records_s = min(records_s, RECORDS_S["topic"])
+        return plan(settings, topics, self.range(), speed=wish.speed, rate=wish.rate, records_s=records_s)
+
+    def show(self, *, as_json: bool) -> None:
+        settings = load(ReplaySettings)
+        wish = self.wish(settings)
+        show_plan(self.plan(settings, wish), wish, self.range(), as_json=as_json)
+
+    def _check_group(self, wish: Wish) -> None:
+        if self.until or self.to_offset is not None:
+            raise SettingError(f"--into {wish.into}: a group goes on with what comes; leave --to and --to-offset")
+        if wish.where or wish.headers or wish.speed != "max" or wish.rate:
+            raise SettingError(
+                f"--into {wish.into}: a group reads all, at its own pace; leave filters, --speed and --rate"
+            )
+        if self.partition is not None:
+            raise SettingError(f"--into {wish.into}: a group reads all partitions; leave --partition")
+
+
+def start(asked: Asked, *, yes: bool, dry_run: bool, as_json: bool) -> None:
+    """Plan, ask, run."""
+    settings = load(ReplaySettings)
+    wish = asked.wish(settings)
+    planned, range_ = asked.plan(settings, wish), asked.range()
+    if dry_run:
+        show_plan(planned, wish, range_, as_json=as_json)
+        return
+    if not (yes and as_json):
+        show_plan(planned, wish, range_, as_json=False, to_stderr=True)
+    if not yes:
+        if not sys.stdin.isatty():
+            raise SettingError("replay run: nobody can be asked here; give --yes")
+        typer.confirm("replay?", abort=True, err=True)
+    job = make(wish, planned.spans, planned.topic_ids)
+    if wish.into.startswith("file:"):
+        _check_file(wish)
+    jobs = Jobs(settings.replay_state)
+    jobs.save(job)
+    _run(settings, jobs, job, as_json=as_json)
+
+
+def resume(job_id: str, *, as_json: bool) -> None:
+    """Go on with a job. Raises `Fatal` for one that has ended."""
+    settings = load(ReplaySettings)
+    jobs = Jobs(settings.replay_state)
+    job = jobs.get(job_id)
+    if job.state in {State.COMPLETE, State.CANCELLED}:
+        raise Fatal(f"replay {job_id} is {job.state}; there is nothing to go on with")
+    now = kafka.describe(settings.kafka, job.topic_ids)
+    for name, topic_id in job.topic_ids.items():
+        if name not in now or now[name].id != topic_id:
+            raise Fatal(f"replay {job_id}: {name} was deleted or made again since; plan another")
+    _run(settings, jobs, job, as_json=as_json)
+
+
+def cancel(job_id: str) -> None:
+    """Have a running job stop, or mark one that does not run."""
+    settings = load(ReplaySettings)
+    jobs = Jobs(settings.replay_state)
+    job = jobs.get(job_id)
+    if job.state in {State.COMPLETE, State.CANCELLED}:
+        raise Fatal(f"replay {job_id} is {job.state} already")
+    if jobs.cancel(job):
+        print(f"replay {job_id} is told to stop; 'sentio replay status {job_id}' says when it has")
+        return
+    with jobs.alone(job):
+        target(settings, job).drop(job)
+        job.state = State.CANCELLED
+        jobs.save(job)
+    print(f"replay {job_id} is cancelled; {job.counts.written:,} records were written")
+
+
+def selection(settings: ReplaySettings, wish: Wish) -> Selection:
+    """Raises `SettingError` for a filter that none of the topics has."""
+    chosen = [all_topics()[name] for name in wish.topics]
+    decodes = _target_of(wish)[0] in DECODED or wish.speed != "max"
+    return Selection(chosen, settings.topic_prefix, where=wish.where, headers=wish.headers, decodes=decodes)
+
+
+def target(settings: ReplaySettings, job: Job) -> Target:
+    kind, name = _target_of(job.wish)
+    match kind:
+        case "topic":
+            return topic.Topic(settings, name)
+        case "file":
+            return File(Path(name), job.id)
+        case "stdout":
+            return Stdout()
+    return Count()
+
+
+def _run(settings: ReplaySettings, jobs: Jobs, job: Job, *, as_json: bool) -> None:
+    start_process(settings.log_level, process="replay")
+    stop = threading.Event()
+    on_stop(stop.set)
+    with jobs.alone(job):
+        typer.echo(f"replay {job.id}", err=True)
+        if job.wish.into.startswith("group:"):
+            _seed(settings, jobs, job)
+        else:
+            with Progress(job) as progress:
+                replay = Replay(job, jobs, target(settings, job), stop=stop.is_set, tell=progress.tell)
+                try:
+                    replay.run(KafkaLog(settings.kafka), selection(settings, job.wish))
+                except (Fatal, Retryable) as failure:
+                    if job.wish.into == "stdout":
+                        raise
+                    raise type(failure)(f"{failure}; to go on: sentio replay run --resume {job.id}") from failure
+    show_done(job, as_json=as_json)
+    if job.state is State.RUNNING:
+        raise Fatal(f"replay {job.id} was interrupted; to go on: sentio replay run --resume {job.id}")
+    if job.state is State.CANCELLED:
+        raise Fatal(f"replay {job.id} was cancelled")
+
+
+def _seed(settings: ReplaySettings, jobs: Jobs, job: Job) -> None:
+    offsets = {place: first for place, (first, _) in job.spans.items()}
+    seed(settings, _target_of(job.wish)[1], offsets, job.topic_ids, owns_offsets=job.wish.owns_offsets)
+    job.state = State.COMPLETE
+    jobs.save(job)
+
+
+def _target_of(wish: Wish) -> tuple[str, str]:
+    """Kind and name; raises `SettingError`."""
+    kind, colon, name = wish.into.partition(":")
+    is_named = kind in {"topic", "group", "file"}
+    if bool(name) != is_named or (not is_named and (colon or kind not in RECORDS_S)):
+        raise SettingError(f"--into {wish.into}: topic:NAME, group:NAME, file:PATH, stdout or count")
+    return kind, name
+
+
+def _check_file(wish: Wish) -> None:
+    path = Path(_target_of(wish)[1])
+    if path.exists():
+        raise SettingError(f"--into {wish.into} is there already; name another, or remove it")
+    if not os.access(path.parent, os.W_OK):
+        raise SettingError(f"--into {wish.into}: {path.parent} is no folder that can be written")
+
+
+def _ms(seconds: float) -> int:
+    return int(seconds * 1000)

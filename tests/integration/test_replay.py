@@ -1,0 +1,304 @@
+"""Replays on a real broker and database, as an operator types them; killed at any moment, and nothing comes twice."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from confluent_kafka import Message, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined] # it is theirs to give
+
+from consumers.replay.job import loads
+from consumers.store.store import Store
+from schemas.topics import topics
+from sentio import kafka as kafka_access
+from sentio.cli.main import main
+from sentio.config import ConsumerSettings, Settings, load
+from sentio.database import migrate
+from sentio.testing.servers import Kafka
+from tests.pipeline import count, rows, running, until
+from tests.samples import encoded, trade
+
+TRADES = topics()["trades.executed"]
+MINUTE_MS = 60_000
+
+
+class Replays:
+    """Runs `sentio replay` with the settings of one test, and reads what came of it."""
+
+    def __init__(self, settings: Settings, folder: Path, said: pytest.CaptureFixture[str]) -> None:
+        self.settings = settings
+        self.folder = folder
+        self.topic = TRADES.full_name(settings.topic_prefix)
+        self._said = said
+
+    def __call__(self, *arguments: str, status: int = 0) -> str:
+        """In this process: a new one takes seconds on a busy machine."""
+        self._said.readouterr()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "argv", ["sentio", "replay", *arguments])
+            handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+            try:
+                main()
+            except SystemExit as end:
+                found = end.code or 0
+            finally:
+                for number, handler in handlers.items():
+                    signal.signal(number, handler)
+        out, err = self._said.readouterr()
+        assert found == status, err
+        return out if status == 0 else err
+
+    @contextmanager
+    def begun(self, *arguments: str) -> Iterator["subprocess.Popen[bytes]"]:
+        with (self.folder / "said").open("wb") as said:
+            command = [sys.executable, "-m", "sentio", "replay", "run", "trades.executed", "--yes", *arguments]
+            process = subprocess.Popen(command, stdout=said, stderr=said)
+            try:
+                yield process
+            finally:
+                process.kill()
+                process.wait()
+
+    def killed_when_it_has_written(self, least: int, *arguments: str) -> str:
+        """The id of the job; some of it is written, some not."""
+        with self.begun(*arguments):
+            until(lambda: any(job["counts"]["written"] >= least for job in self.jobs()))
+        [job] = self.jobs()
+        assert job["counts"]["written"] < job["offsets"]
+        return str(job["id"])
+
+    def jobs(self) -> list[dict[str, Any]]:
+        return [loads(path.read_text()).as_json() for path in sorted((self.folder / "state").glob("*.json"))]
+
+    def publish(self, number: int, *, partition: int | None = None, **more: Any) -> None:
+        """So many trades, a minute apart in their own time and in the log's, until an hour ago."""
+        producer = Producer({"bootstrap.servers": self.settings.kafka, "linger.ms": 5})
+        first_ms = int(time.time() * 1000) - (number + 60) * MINUTE_MS
+        for each in range(number):
+            event = trade(each)
+            place = each % 3 if partition is None else partition
+            at_ms = first_ms + each * MINUTE_MS
+            value = encoded(event, number=each)
+            producer.produce(self.topic, value, event.symbol.encode(), partition=place, timestamp=at_ms, **more)
+        assert producer.flush(60) == 0
+
+    def produce(self, value: bytes, partition: int = 0) -> None:
+        producer = Producer({"bootstrap.servers": self.settings.kafka})
+        producer.produce(self.topic, value, b"TQQQ", partition=partition)
+        assert producer.flush(60) == 0
+
+    def messages(self, topic: str) -> list[Message]:
+        states = kafka_access.describe(self.settings.kafka, [topic])
+        places = [(topic, partition) for partition in range(states[topic].partitions)]
+        spans = kafka_access.spans(self.settings.kafka, places)
+        return [message for found in kafka_access.read(self.settings.kafka, spans) for message in found]
+
+    def groups(self) -> set[str]:
+        admin = AdminClient({"bootstrap.servers": self.settings.kafka})  # has to outlive its futures
+        listed = admin.list_consumer_groups().result(20)
+        return {group.group_id for group in listed.valid if group.group_id.startswith(self.settings.topic_prefix)}
+
+
+@pytest.fixture
+def replay(
+    kafka: Kafka, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Replays:
+    """With the topic of trades, three partitions of it."""
+    monkeypatch.setenv("SENTIO_KAFKA", kafka.bootstrap)
+    monkeypatch.setenv("SENTIO_TOPIC_PREFIX", kafka.prefix)
+    monkeypatch.setenv("SENTIO_REPLAY_STATE", str(tmp_path / "state"))
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
+    name = TRADES.full_name(kafka.prefix)
+    admin.create_topics([NewTopic(name, 3)])[name].result(60)
+    return Replays(Settings(kafka=kafka.bootstrap, topic_prefix=kafka.prefix), tmp_path, capsys)
+
+
+def sequences(path: Path) -> list[int]:
+    return sorted(json.loads(line)["sequence"] for line in path.read_text().splitlines())
+
+
+def whole(message: Message) -> tuple[object, ...]:
+    """All of a record but its offset and what the replay adds."""
+    headers = [header for header in message.headers() or () if header[0] != "x-replay-id"]
+    return message.partition(), message.key(), message.value(), message.timestamp(), headers
+
+
+def test_a_plan_says_what_would_be_read_and_a_range_is_asked_by_time_or_offset(replay: Replays, tmp_path: Path) -> None:
+    replay.publish(30)
+    planned = json.loads(replay("plan", "trades.executed", "--speed", "60x", "--json"))
+    assert planned["offsets"] == 30
+    assert [each["end"] for each in planned["partitions"]] == [10, 10, 10]
+    assert planned["bytes"] > 30 * 50
+    assert planned["seconds"] == pytest.approx(29, abs=0.1)
+    assert "30 records" in replay("run", "trades.executed", "--into", "count", "--dry-run")
+    assert replay.jobs() == []
+
+    times = [message.timestamp()[1] for message in replay.messages(replay.topic)]
+    middle = f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(sorted(times)[20] // 1000))}Z"
+    after = json.loads(replay("plan", "trades.executed", "--from", middle, "--json"))
+    before = json.loads(replay("plan", "trades.executed", "--to", middle, "--json"))
+    assert (before["offsets"], after["offsets"]) == (20, 10)
+    assert after["from"] == middle
+    recent = json.loads(replay("plan", "trades.executed", "--last", "70m", "--json"))
+    assert recent["offsets"] in {9, 10}
+
+    out = tmp_path / "some"
+    by_offset = ("--partition", "1", "--from-offset", "2", "--to-offset", "5")
+    replay("run", "trades.executed", "--into", f"file:{out}", *by_offset, "--yes")
+    assert sequences(out) == [7, 10, 13]
+
+
+def test_what_the_log_has_no_more_is_refused_with_the_oldest_it_has(replay: Replays) -> None:
+    replay.publish(30, partition=0)
+    admin = AdminClient({"bootstrap.servers": replay.settings.kafka})
+    for cut in admin.delete_records([TopicPartition(replay.topic, 0, 10)]).values():
+        cut.result(20)
+    oldest = min(message.timestamp()[1] for message in replay.messages(replay.topic))
+    said = replay("plan", "trades.executed", "--last", "5h", status=2)
+    assert "is older than the log" in said
+    assert time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(oldest / 1000)) in said
+    by_offset = ("--partition", "0", "--from-offset", "3")
+    assert "holds offsets 10 to 30" in replay("plan", "trades.executed", *by_offset, status=2)
+    assert json.loads(replay("plan", "trades.executed", "--json"))["offsets"] == 20
+
+
+def test_only_what_is_asked_for_is_written(replay: Replays, tmp_path: Path) -> None:
+    replay.publish(9)
+    replay.publish(9, headers=[("run", b"second")])
+    replay.produce(b"nonsense")
+    asked: Mapping[str, tuple[str, ...]] = {
+        "symbol": ("--symbol", "TQQQ", "--where", "quantity>=103", "--where", "executed_at<2025-10-10T13:36:00Z"),
+        "header": ("--header", "run=second", "--account", "paper"),
+        "all": (),
+    }
+    for name, options in asked.items():
+        done = json.loads(
+            replay("run", "trades.executed", f"--into=file:{tmp_path / name}", *options, "--yes", "--json")
+        )
+        assert done["counts"]["read"] == 19
+        assert done["state"] == "complete"
+    assert sequences(tmp_path / "symbol") == [3, 3]
+    assert sequences(tmp_path / "header") == list(range(9))
+    lines = [json.loads(line) for line in (tmp_path / "all").read_text().splitlines()]
+    [unusable] = [line for line in lines if "undecodable" in line]
+    assert len(lines) == 19
+    assert unusable["offset"] == 6
+    assert lines[0]["price"] == "109.02"
+    assert "is there already" in replay("run", "trades.executed", f"--into=file:{tmp_path / 'all'}", "--yes", status=2)
+    printed = [json.loads(line) for line in replay("run", "trades.executed", "--into", "stdout", "--yes").splitlines()]
+    assert sorted(map(str, printed)) == sorted(map(str, lines))
+
+
+def test_another_topic_gets_records_as_they_were_and_the_jobs_id(replay: Replays) -> None:
+    replay.publish(9, headers=[("traceparent", b"00-ab"), ("empty", None)])
+    replay.produce(b"nonsense")
+    copy = f"{replay.settings.topic_prefix}.copy"
+    done = json.loads(replay("run", "trades.executed", "--into", f"topic:{copy}", "--yes", "--json"))
+    copied = replay.messages(copy)
+    assert sorted(map(whole, copied), key=repr) == sorted(map(whole, replay.messages(replay.topic)), key=repr)
+    assert {dict(message.headers() or ())["x-replay-id"] for message in copied} == {done["id"].encode()}
+    assert replay.groups() == set()
+    live = replay("run", "trades.executed", "--into", f"topic:{replay.topic}", "--yes", status=2)
+    assert "the platform lives on it" in live
+
+
+def test_a_replay_into_a_topic_that_is_killed_goes_on_and_writes_everything_once(replay: Replays) -> None:
+    replay.publish(1_500)
+    copy = f"{replay.settings.topic_prefix}.copy"
+    killed = replay.killed_when_it_has_written(200, "--into", f"topic:{copy}", "--rate", "300")
+    [shown] = json.loads(replay("status", killed, "--json"))
+    assert shown["state"] == "interrupted"
+    done = json.loads(replay("run", "--resume", killed, "--json"))
+    assert sorted(map(whole, replay.messages(copy)), key=repr) == sorted(
+        map(whole, replay.messages(replay.topic)), key=repr
+    )
+    assert done["counts"] == {"read": 1_500, "written": 1_500, "undecodable": 0}
+    assert "there is nothing to go on with" in replay("run", "--resume", killed, status=1)
+    assert "complete" in replay("status")
+
+
+def test_a_replay_into_a_file_that_is_killed_goes_on_and_writes_everything_once(
+    replay: Replays, tmp_path: Path
+) -> None:
+    replay.publish(1_500)
+    out = tmp_path / "out.jsonl"
+    killed = replay.killed_when_it_has_written(200, f"--into=file:{out}", "--rate", "300")
+    [part] = tmp_path.glob("out.jsonl.*.part")
+    with part.open("a") as file:
+        file.write('{"half": "a li')  # as of a kill in the middle of a write
+    assert not out.exists()
+    done = json.loads(replay("run", "--resume", killed, "--json"))
+    assert sequences(out) == list(range(1_500))
+    assert done["counts"]["written"] == 1_500
+    assert not part.exists()
+
+
+def test_a_job_that_runs_is_cancelled_and_says_so(replay: Replays, tmp_path: Path) -> None:
+    replay.publish(300)
+    with replay.begun(f"--into=file:{tmp_path / 'out'}", "--speed", "1x") as process:
+        until(lambda: any(job["counts"]["written"] for job in replay.jobs()))
+        [job] = replay.jobs()
+        assert "running in another process" in replay("run", "--resume", job["id"], status=1)
+        assert "told to stop" in replay("cancel", job["id"])
+        assert process.wait(20) == 1
+    assert f"replay {job['id']} was cancelled" in (tmp_path / "said").read_text()
+    assert [job["state"] for job in replay.jobs()] == ["cancelled"]
+    assert list(tmp_path.glob("out*")) == []
+
+
+def test_a_job_that_is_asked_to_end_says_how_to_go_on(replay: Replays, tmp_path: Path) -> None:
+    replay.publish(300)
+    with replay.begun(f"--into=file:{tmp_path / 'out'}", "--rate", "100") as process:
+        until(lambda: any(job["counts"]["written"] for job in replay.jobs()))
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 1
+    [job] = replay.jobs()
+    assert f"to go on: sentio replay run --resume {job['id']}" in (tmp_path / "said").read_text()
+    assert "is cancelled" in replay("cancel", job["id"])
+    assert list(tmp_path.glob("out*")) == []
+
+
+def test_speed_keeps_the_order_and_the_distance_of_event_times(replay: Replays, tmp_path: Path) -> None:
+    replay.publish(60)
+    begin_s = time.monotonic()
+    replay(
+        "run", "trades.executed", f"--into=file:{tmp_path / 'out'}", "--speed", "1770x", "--yes"
+    )  # 59 minutes in 2 s
+    assert time.monotonic() - begin_s > 2
+    written = [json.loads(line)["sequence"] for line in (tmp_path / "out").read_text().splitlines()]
+    assert written == list(range(60))
+
+
+class Copy(Store):
+    """A new group that reads what the store reads."""
+
+    name = "copy"
+    topics = ("trades.executed",)
+
+
+def test_a_new_group_begins_where_it_is_told_to(
+    replay: Replays, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SENTIO_DATABASE", database)
+    settings = load(ConsumerSettings)
+    migrate(settings.database)
+    replay.publish(30)
+    begin = ("--last", "70m", "--yes")
+    replay("run", "trades.executed", "--into", "group:copy", "--owns-offsets", *begin)
+    [[begins]] = rows(database, "select sum(next_offset) from consumer_offsets where group_name = 'copy'")
+    wanted = 30 - int(begins)
+    assert wanted in {9, 10}
+    assert replay.groups() == {f"{replay.settings.topic_prefix}.copy"}
+    with running(Copy(settings), settings):
+        until(lambda: count(database, "trades") == wanted)
+    again = replay("run", "trades.executed", "--into", "group:copy", "--owns-offsets", *begin, status=2)
+    assert "only a new group" in again
+    live = replay("run", "trades.executed", "--into", "group:other", "--to", "2025-10-10", "--yes", status=2)
+    assert "leave --to" in live

@@ -1,0 +1,251 @@
+"""Which messages a replay takes, in which order and how fast; and what a job's file holds."""
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from consumers.replay import pace
+from consumers.replay.job import Counts, Spans, State, Wish, dumps, loads, make
+from consumers.replay.jobs import Jobs, shown_state
+from consumers.replay.selection import Chosen, Selection
+from consumers.replay.source import Found, Part
+from consumers.replay.targets import lines
+from schemas.topics import topics
+from sentio.conditions import condition
+from sentio.errors import Fatal, SettingError
+from sentio.kafka import Place
+from tests.samples import encoded, trade
+
+PREFIX = "sentio"
+TOPIC = "sentio.trades.executed"
+TRADES = topics()["trades.executed"]
+
+
+@dataclass
+class Kept:
+    """Messages of trades: (partition, offset, minute); a minute of -1 is no event."""
+
+    places: Sequence[tuple[int, int, int]]
+    headers: Sequence[tuple[str, Any]] = ()
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def values(self) -> list[bytes | None]:
+        return [b"?" if minute < 0 else encoded(trade(minute), number=minute) for _, _, minute in self.places]
+
+    def columns(self) -> tuple[pa.Array, pa.Array, pa.Array]:
+        partitions, offsets, minutes = zip(*self.places, strict=True)
+        return pa.array(partitions, pa.int32()), pa.array(offsets, pa.int64()), pa.array(minutes, pa.int64())
+
+    def spans(self) -> dict[int, tuple[int, int]]:
+        raise NotImplementedError
+
+    def since(self, first: dict[int, int], /) -> "Kept":
+        raise NotImplementedError
+
+    def letter(self, index: int, /) -> tuple[int, int, bytes | None, bytes | None, Sequence[tuple[str, Any]]]:
+        partition, offset, _ = self.places[index]
+        return partition, offset, None, None, self.headers if index % 2 else ()
+
+
+def part(*places: tuple[int, int, int], headers: Sequence[tuple[str, Any]] = ()) -> Part:
+    reached = {(TOPIC, partition): offset + 1 for partition, offset, _ in places}
+    return Part(TOPIC, Kept(places, headers), range(len(places)), reached)
+
+
+def choosing(*where: str, headers: Sequence[str] = (), decodes: bool = True) -> Selection:
+    return Selection([TRADES], PREFIX, where=where, headers=headers, decodes=decodes)
+
+
+def minutes(chosen: Chosen) -> list[int]:
+    assert isinstance(chosen.messages, Kept)
+    return [chosen.messages.places[index][2] for index in chosen.indexes]
+
+
+@pytest.mark.parametrize(
+    ("where", "found"),
+    [
+        ("symbol=TQQQ", [0, 3]),
+        ("symbol!=TQQQ", [1, 2, 4]),
+        ("quantity>=103.0", [3, 4]),
+        ("quantity < 101", [0]),
+        ("executed_at>2025-10-10T13:32:00Z", [3, 4]),
+        ("executed_at<=2025-10-10T15:31+02:00", [0, 1]),
+        ("event_id=00000000-0000-0000-0000-000000000002", [2]),
+        ("realized_pnl<0", []),
+        ("order_id!=x", []),
+        ('reason=rank, "strength"\nand more', [0, 1, 2, 3, 4]),
+    ],
+)
+def test_a_condition_is_met_as_what_the_field_is(where: str, found: list[int]) -> None:
+    chosen = choosing(where).choose(part(*((0, at, at) for at in range(5)), (0, 5, -1)))
+    assert minutes(chosen) == found
+    assert (chosen.read, chosen.undecodable) == (6, 1)
+    assert [line["sequence"] for line in map(json.loads, lines(chosen))] == found
+
+
+@pytest.mark.parametrize(
+    ("where", "says"),
+    [
+        ("colour=red", "--where colour=red: FIELD=VALUE with one of event_id"),
+        ("symbol", "--where symbol: FIELD=VALUE"),
+        ("price=dear", "--where price=dear: dear is no number with at most 10 decimals"),
+        ("price=0.00000000001", "is no number with at most 10 decimals"),
+        ("sequence=1.5", "1.5 is no number"),
+        ("event_id=7", "7 is no UUID"),
+        ("executed_at>noon", "--where noon: a day such as 2025-10-10"),
+    ],
+)
+def test_a_condition_that_cannot_be_says_what_it_may_be(where: str, says: str) -> None:
+    with pytest.raises(SettingError) as failure:
+        condition("TradeExecuted", where)
+    assert says in str(failure.value)
+
+
+def test_headers_are_compared_without_decoding() -> None:
+    headers = [("run", b"2"), ("more", b"x")]
+    chosen = choosing(headers=["run=2"], decodes=False).choose(part(*((0, at, at) for at in range(4)), headers=headers))
+    assert minutes(chosen) == [1, 3]
+    assert chosen.records is None
+    assert minutes(choosing(headers=["run=3"], decodes=False).choose(part((0, 0, 0), (0, 1, 1), headers=headers))) == []
+
+
+def test_pieces_are_together_the_whole_with_every_message_counted_once() -> None:
+    places = [(at % 2, at // 2, at) for at in range(9)]
+    chosen = choosing("symbol!=SQQQ").choose(part(*places, (1, 9, -1)))
+    for pieces in (list(chosen.slices(2)), [piece for _, piece in chosen.by_partition()]):
+        assert sorted(minute for piece in pieces for minute in minutes(piece)) == sorted(minutes(chosen))
+        assert sum(piece.read for piece in pieces) == 10
+        assert sum(piece.undecodable for piece in pieces) == 1
+        stands: dict[Place, int] = {}
+        for piece in pieces:
+            assert all(offset >= stands.get(place, 0) for place, offset in piece.reached.items())
+            stands |= piece.reached
+        assert stands == {(TOPIC, 0): 5, (TOPIC, 1): 10}
+    first = next(chosen.slices(2))
+    assert minutes(first) == [0, 2]
+    assert first.reached == {(TOPIC, 0): 2}
+
+
+class Script:
+    """A source that gives what a test says."""
+
+    def __init__(self, found: Sequence[Found]) -> None:
+        self.found = found
+        self.said: list[tuple[str, Place]] = []
+
+    def read(self, _: Spans, /) -> Iterator[Found]:
+        yield from self.found
+
+    def hold(self, place: Place) -> None:
+        self.said.append(("hold", place))
+
+    def go_on(self, place: Place) -> None:
+        self.said.append(("go on", place))
+
+
+LEFT, RIGHT = (TOPIC, 0), (TOPIC, 1)
+
+
+def played(source: Script, *, speed: float | None = 1e9, rate: float | None = None) -> list[Chosen | float]:
+    return list(pace.steps(source, {LEFT: (0, 99), RIGHT: (0, 99)}, choosing(), speed=speed, rate=rate))
+
+
+def test_partitions_are_merged_by_event_time_however_they_come() -> None:
+    source = Script(
+        [
+            Found([part((0, 0, 0), (0, 1, 3), (0, 2, 4))], frozenset()),
+            Found([part((1, 0, 1))], frozenset()),
+            Found([part((1, 1, 2))], frozenset()),
+            Found([part((1, 2, 5), (0, 3, -1), (0, 4, 6))], frozenset({LEFT, RIGHT})),
+        ]
+    )
+    written = [minute for step in played(source) if isinstance(step, Chosen) for minute in minutes(step)]
+    # What cannot be decoded has the time of the one before it in its poll, or else the log's, and keeps its place.
+    assert [minute for minute in written if minute >= 0] == list(range(7))
+    assert written.index(-1) < written.index(6)
+
+
+def test_a_partition_that_is_far_ahead_is_held_until_the_other_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pace, "FULL", 3)
+    source = Script(
+        [
+            Found([part(*((0, at, at) for at in range(4)))], frozenset()),
+            Found([part((1, 0, 9))], frozenset({RIGHT})),
+            Found([part((0, 4, 10))], frozenset({LEFT})),
+        ]
+    )
+    assert [minute for step in played(source) if isinstance(step, Chosen) for minute in minutes(step)] == [
+        *range(4), 9, 10,
+    ]  # fmt: skip
+    assert source.said == [("hold", LEFT), ("go on", LEFT)]
+
+
+def test_a_speed_waits_for_as_long_as_it_took_divided_by_it() -> None:
+    source = Script([Found([part((0, 0, 0), (0, 1, 2), (0, 2, 5))], frozenset({LEFT, RIGHT}))])
+    waits = [step for step in played(source, speed=60.0) if isinstance(step, float) and step]
+    assert waits == pytest.approx([2, 5], abs=0.5)  # nobody has waited
+
+
+def test_a_rate_is_kept_on_the_whole() -> None:
+    source = Script([Found([part(*((0, at, at) for at in range(50)))], frozenset({LEFT, RIGHT}))])
+    begin_s = time.monotonic()
+    for step in pace.steps(source, {LEFT: (0, 99)}, choosing(), speed=None, rate=200.0):
+        if isinstance(step, Chosen):
+            assert len(step.indexes) <= 4
+        else:
+            time.sleep(step)
+    assert time.monotonic() - begin_s >= 0.2
+
+
+@pytest.mark.parametrize(("text", "speed"), [("1x", 1.0), ("60x", 60.0), ("0.5", 0.5), ("max", None)])
+def test_speed_is_said_as_a_number_or_max(text: str, speed: float | None) -> None:
+    assert pace.speed_of(text) == speed
+
+
+@pytest.mark.parametrize("text", ["0x", "fast", "-1", "1xx", ""])
+def test_a_speed_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(SettingError, match="--speed"):
+        pace.speed_of(text)
+
+
+def test_a_job_is_read_as_it_was_written(tmp_path: Path) -> None:
+    jobs = Jobs(tmp_path / "jobs")
+    job = make(
+        Wish(("trades.executed",), "file:x", ("symbol=A",), rate=2.5), {LEFT: (3, 9), RIGHT: (0, 0)}, {TOPIC: "i"}
+    )
+    job.next, job.counts, job.file_bytes, job.cause = {LEFT: 7}, Counts(4, 3, 1), 99, "why"
+    jobs.save(job)
+    again = jobs.get(job.id)
+    assert dumps(again) == dumps(job)
+    assert again.left() == {LEFT: (7, 9)}
+    assert (again.offsets, again.offsets_done) == (6, 4)
+    assert loads(dumps(again)).wish == job.wish
+    with pytest.raises(SettingError, match="no replay nothing"):
+        jobs.get("nothing")
+    with pytest.raises(SettingError, match="id of a replay"):
+        jobs.get("../x")
+    (tmp_path / "jobs" / "bad.json").write_text("{}")
+    with pytest.raises(Fatal, match="not the file of a replay"):
+        jobs.get("bad")
+
+
+def test_a_job_is_run_by_one_and_an_interrupted_one_is_known(tmp_path: Path) -> None:
+    jobs = Jobs(tmp_path)
+    job = make(Wish(("trades.executed",), "count"), {LEFT: (0, 9)}, {TOPIC: "i"})
+    job.state = State.RUNNING
+    assert not jobs.cancel(job)
+    with jobs.alone(job):
+        assert shown_state(job, runs=jobs.is_running(job)) == "running"
+        with pytest.raises(Fatal, match="running in another process"), jobs.alone(job):
+            pass
+        assert jobs.cancel(job)
+        assert jobs.is_cancelled(job)
+    assert shown_state(job, runs=jobs.is_running(job)) == "interrupted"

@@ -1,0 +1,167 @@
+"""Native code finds in a body what Python does, or says nothing of it."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from producers.webhooks import native
+from producers.webhooks.bodies import NoEvents
+from producers.webhooks.finding import Finder, Found
+from producers.webhooks.simulator import Simulation
+from tests.unit.test_webhook_prices import damaged, json_values
+from tests.webhooks import BONK, JUP, NOW_S, POOL, SOL, TOKENS, TRADER, USDC, balance, bought, enhanced, raw, transfer
+
+if native.sentio_native is None:
+    pytest.skip("native/ is not built: there is no cargo here", allow_module_level=True)
+
+UNKNOWN = BONK.model_copy(update={"mint": "U" * 44})
+DEAL = {
+    "swap": {
+        "nativeInput": {"account": TRADER, "amount": "500000000"},
+        "nativeOutput": None,
+        "tokenInputs": [{"userAccount": TRADER}, 7],
+    }
+}
+
+
+def finder() -> Finder:
+    return Finder(TOKENS, lambda: float(NOW_S))
+
+
+def both(body: bytes) -> tuple[Found | None, Found | None]:
+    """Native code's and Python's; None for a body that is no array of events."""
+    try:
+        found = finder().find_in_python(body)
+    except NoEvents:
+        return finder().find_natively(body), None
+    return finder().find_natively(body), found
+
+
+def written(*events: object) -> bytes:
+    return json.dumps(events).encode()
+
+
+def as_number(event: object, text: str) -> bytes:
+    return written(event).replace(b'"NUMBER"', text.encode())
+
+
+CERTAIN: Sequence[object] = [
+    bought(BONK, 1_000_000, 25.5),
+    bought(SOL, 0.123456789, 24.691357),
+    bought(JUP, 8, 0.30000000000000004),
+    bought(JUP, 1e-06, 1.5e2),
+    bought(BONK, 3, 0.0000025),
+    bought(BONK, 3, 0.0000015),
+    bought(UNKNOWN, 5.123456789012, 1),
+    bought(BONK, 1, 1, type="TRANSFER"),
+    bought(BONK, 1, 1, transactionError={"a": [1, None, "x\\\u00e9"]}),
+    bought(JUP, 4, 1, feePayer="F" * 44, events=DEAL),
+    bought(BONK, 10**13, 0.000001),
+    enhanced(transfer(POOL, TRADER, BONK, 4_000_000), events=DEAL),
+    enhanced(transfer(TRADER, POOL, BONK, 0.7), transfer(POOL, TRADER, BONK, 0.7)),
+    enhanced(*bought(BONK, 1, 1)["tokenTransfers"], transfer(POOL, TRADER, JUP, 1)),
+    enhanced(transfer(TRADER, TRADER, BONK, -1), transfer(TRADER, POOL, USDC, 1), transfer(POOL, TRADER, JUP, 3)),
+    enhanced(transfer(TRADER, POOL, UNKNOWN, 1), transfer(POOL, TRADER, JUP, 3), transfer(POOL, TRADER, UNKNOWN, 1)),
+    raw([], [], meta={"err": {"a": 1}}),
+    raw([balance(TRADER, USDC, "5000000")], [balance(TRADER, JUP, 2_000_000)]),
+    raw([balance(TRADER, USDC, "99999999999999999999")], [balance(TRADER, UNKNOWN, "7", 18), balance(POOL, JUP, "x")]),
+    raw(
+        [balance(TRADER, USDC, "1000000")],
+        [balance(TRADER, JUP, "3")],
+        transaction={
+            "signatures": [bought(BONK, 1, 1)["signature"], {}],
+            "message": {"accountKeys": [{"pubkey": TRADER}, 3]},
+        },
+    ),
+]
+
+
+@pytest.mark.parametrize("event", CERTAIN)
+def test_native_code_reads_what_is_sent_day_after_day(event: object) -> None:
+    found, expected = both(written(event))
+    assert found == expected
+    # Beyond 2^64 smallest units, which no token has, it says nothing.
+    assert found is not None or "99999999999999999999" in json.dumps(event)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_simulators_bodies_are_read_natively_in_their_order(seed: int) -> None:
+    in_native, in_python = finder(), finder()
+    simulation = Simulation(TOKENS, seed=seed, start_s=NOW_S - 100, rate=50, batch=25, bad=0)
+    for delivery in simulation.deliveries(1_000):
+        body = json.dumps(delivery.events).encode()
+        found = in_native.find_natively(body)
+        assert found is not None
+        assert found == in_python.find_in_python(body)
+
+
+@settings(max_examples=300)
+@given(st.lists(json_values | damaged() | st.sampled_from(CERTAIN), min_size=1, max_size=3))
+def test_whatever_comes_native_code_finds_the_same_or_says_nothing(events: list[Any]) -> None:
+    found, expected = both(written(*events))
+    assert found is None or found == expected
+
+
+NUMBERS = st.from_regex(r"-?[0-9]{0,24}(\.[0-9]{0,20})?([eE][+-]?[0-9]{0,3})?", fullmatch=True)
+
+
+@settings(max_examples=500)
+@given(st.sampled_from([BONK, SOL, UNKNOWN, USDC]), NUMBERS | st.floats(0, 1e12).map(repr))
+@example(SOL, "9007199.254740993")
+@example(BONK, "0.000005")
+@example(BONK, "0.000015")
+@example(UNKNOWN, "1e-18")
+@example(JUP, "-0.5")
+@example(JUP, "010")
+def test_amounts_are_the_same_to_the_last_digit(token: Any, number: str) -> None:
+    bodies = [as_number(bought(token, "NUMBER", 7), number), as_number(bought(JUP, 7, "NUMBER", money=token), number)]
+    for body in bodies:
+        found, expected = both(body)
+        assert found is None or found == expected
+
+
+TEXT = written(bought(BONK, 1_000_000, 25.5, number=1), raw([balance(TRADER, USDC, "5")], [balance(TRADER, JUP, "2")]))
+
+
+@settings(max_examples=500)
+@given(
+    st.integers(0, len(TEXT) - 1),
+    st.integers(0, 3),
+    st.binary(max_size=3) | st.sampled_from(list(b'[]{}",:\\')).map(lambda byte: bytes([byte])),
+)
+def test_a_body_that_is_damaged_is_none_natively_unless_python_reads_it_alike(at: int, gone: int, put: bytes) -> None:
+    found, expected = both(TEXT[:at] + put + TEXT[at + gone :])
+    assert found is None or found == expected
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"[",
+        b"[] 1",
+        b"[],",
+        b"[{}]",
+        b"null",
+        b"\xef\xbb\xbf[]",
+        b"[" + b'{"x":' * 70 + b"1" + b"}" * 70 + b"]",
+        written(bought(BONK, 1, 1) | {"x": "\x01"}).replace(b"\\u0001", b"\x01"),
+        written(bought(BONK, 1, 1)).replace(b'"slot"', b'"slot": 5, "slot"'),
+        written(bought(BONK, 1, 1)).replace(b'"slot"', b'"\\u0073lot"'),
+        written(bought(BONK, 1, 1) | {"x": "NUMBER"}).replace(b'"NUMBER"', b"1e999999999999999999999"),
+        written(bought(BONK, float("nan"), 1)),
+    ],
+)
+def test_of_what_is_not_certain_native_code_says_nothing(body: bytes) -> None:
+    assert finder().find_natively(body) is None
+
+
+def test_without_native_code_python_reads_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = finder().find(TEXT)
+    monkeypatch.setattr(native, "sentio_native", None)
+    assert finder().find_natively(TEXT) is None
+    assert finder().find(TEXT) == expected
