@@ -91,6 +91,7 @@ _CUT = """
 
 _WINDOWS = """
     select {key}, case
+            when cut.kind is not null and s.revision is null then 'older'
             when cut.kind is not null then 'cut'
             when ({live_figures}) is not distinct from ({shadow_figures}) then 'same'
             when l.revision is null then 'missing'
@@ -109,7 +110,7 @@ def rows(topic: Topic, prefix: str, live: str, shadow: str, schema: str) -> sql.
         "shadow": sql.Literal(shadow),
         "topic": sql.Literal(topic.full_name(prefix)),
     }
-    return sql.SQL("with bounds as ({bounds}), moving as ({moving}) {rows}").format(
+    return sql.SQL("with bounds as ({bounds}), moving as materialized ({moving}) {rows}").format(
         bounds=sql.SQL(_BOUNDS).format(**groups),
         moving=sql.SQL(_MOVING).format(**groups),
         rows=sql.SQL(_ROWS).format(

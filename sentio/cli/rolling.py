@@ -72,8 +72,8 @@ def swap_windows(
     """
     names = {"key": columns(WINDOW_KEY), "shadow": sql.Identifier(shadow, "windows")}
     connection.execute(
-        sql.SQL("create temp table swapping on commit drop as select * from ({}) as compared where what <> 'same'")
-        .format(query)
+        sql.SQL("create temp table swapping on commit drop as select * from ({}) as compared"
+                " where what not in ('same', 'older')").format(query)
     )  # fmt: skip
     if ahead and connection.execute(_cut_minutes(names)).rowcount:
         return None

@@ -5,7 +5,7 @@ Only rows that differ are touched. Readers see the tables before or after; write
 
 import time
 
-from psycopg import Connection, Rollback, sql
+from psycopg import Connection, sql
 
 from consumers import shadow as shadows
 from consumers.store import upkeep
@@ -36,6 +36,10 @@ _MARKS = """
 """
 
 
+class _NotNow(Exception):
+    """Nothing was done; another moment may do."""
+
+
 class Swap:
     """One swap. ``remove_extra``: what the log does not explain goes, too."""
 
@@ -52,37 +56,36 @@ class Swap:
     def run(self, wait_s: float) -> list[Swapped]:
         """What was done to each table. Raises `Fatal`, and nothing is done, when the shadow is not level in time."""
         until_s = time.monotonic() + wait_s
-        self._await_shadow(wait_s)
-        while (done := self._attempt()) is None:
-            if time.monotonic() >= until_s:
-                raise Fatal(
-                    f"{self._shadow} is ahead of aggregates, and minutes at its beginning have events before and in it:"
-                    " swap where both have read the same, as when both are stopped"
-                )
+        while True:
+            try:
+                self._await_shadow(max(0.0, until_s - time.monotonic()))
+                return self._attempt()
+            except _NotNow as failure:
+                if time.monotonic() >= until_s:
+                    raise Fatal(str(failure)) from None
             time.sleep(AGAIN_S)
-        return done
 
-    def _attempt(self) -> list[Swapped] | None:
-        """One transaction; None, and nothing is done, when the windows need another moment."""
-        done: list[Swapped] | None = None
-        with self._connection.transaction() as transaction:
+    def _attempt(self) -> list[Swapped]:
+        with self._connection.transaction():
             held = self._hold()
             self._connection.execute(_OFFSETS, {"shadow": self._shadow})
             self._connection.execute(_MARKS, {"shadow": self._shadow})
             done = [self._swap_rows(topic) for topic in stored_topics()]
             if "aggregates" in self._groups:
-                windows = self._swap_windows(held)
-                if windows is None:
-                    done = None
-                    raise Rollback(transaction)
-                done.append(windows)
+                done.append(self._swap_windows(held))
             shadows.drop(self._connection, self._shadow)
         return done
 
-    def _swap_windows(self, held: list[Position]) -> Swapped | None:
+    def _swap_windows(self, held: list[Position]) -> Swapped:
         ahead = any(each.live_group == "aggregates" and each.shadow > each.live for each in held)
         query = windows_of(self._prefix, self._groups, self._shadow)
-        return swap_windows(self._connection, query, self._shadow, ahead=ahead, remove_extra=self._remove_extra)
+        done = swap_windows(self._connection, query, self._shadow, ahead=ahead, remove_extra=self._remove_extra)
+        if done is None:
+            raise _NotNow(
+                f"{self._shadow} is ahead of aggregates, and minutes at its beginning have events before and in it: swap"
+                " where both have read the same, as when both are stopped"
+            )
+        return done
 
     def _hold(self) -> list[Position]:
         """Lock where all groups stand, so that none of them writes, at a moment when no shadow is behind."""
@@ -106,7 +109,7 @@ class Swap:
         until_s = time.monotonic() + wait_s
         while behind := [each for each in positions(self._connection, self._shadow) if each.shadow < each.live]:
             if time.monotonic() >= until_s:
-                raise Fatal(f"{self._shadow} is behind: {said(behind[0])}")
+                raise _NotNow(f"{self._shadow} is behind: {said(behind[0])}")
             time.sleep(AGAIN_S)
 
     def _swap_rows(self, topic: Topic) -> Swapped:
