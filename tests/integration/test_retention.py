@@ -124,6 +124,18 @@ def test_rows_without_a_partition_of_their_own_go_in_bounded_steps(
     assert amounts == [16, 6, 1]
 
 
+def test_events_that_were_redriven_are_known_for_as_long_as_they_can_come_again(
+    connection: Connection, worker: Upkeep, clock: Clock
+) -> None:
+    limit = NOW - timedelta(days=retention.REDRIVEN_DAYS)
+    for at in (limit - US, limit):
+        connection.execute("insert into consumer_redriven values ('store', gen_random_uuid(), 't', %s)", [at])
+
+    do_round(worker, clock)
+
+    assert connection.execute("select applied_at from consumer_redriven").fetchall() == [(limit,)]
+
+
 def test_a_clock_that_runs_ahead_costs_no_row(connection: Connection, worker: Upkeep, clock: Clock) -> None:
     recent = datetime.now(UTC) - timedelta(days=DAYS - 1)
     put(connection, recent)
