@@ -106,7 +106,9 @@ def _read_and_write(log: Log, spans: Spans, _: Path) -> int:
         for each in messages:
             while True:
                 try:
-                    producer.produce(copy, each.value(), each.key(), each.partition(), timestamp=each.timestamp()[1])
+                    producer.produce(
+                        copy, each.value(), each.key(), each.partition() or 0, timestamp=each.timestamp()[1]
+                    )
                 except BufferError:
                     producer.poll(0.1)
                 else:
