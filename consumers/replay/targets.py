@@ -12,7 +12,7 @@ import pyarrow as pa
 from consumers.replay.job import Job
 from consumers.replay.selection import UNDECODABLE, Chosen
 from sentio.errors import Fatal, SettingError
-from sentio.rows import plain
+from sentio.rows import documents
 
 
 class Target(Protocol):
@@ -135,7 +135,7 @@ def lines(chosen: Chosen) -> Iterator[str]:
     partitions, offsets, times_ms = (column.to_pylist() for column in chosen.messages.columns())
     reasons = chosen.reasons or {}
     wanted = pa.array([row for row in chosen.rows if row != UNDECODABLE], pa.int64())
-    rows = iter(chosen.records.take(wanted).to_pylist())
+    rows = documents(chosen.records.take(wanted))
     for index, row in zip(chosen.indexes, chosen.rows, strict=True):
         document = {
             "topic": chosen.topic.name,
@@ -146,5 +146,5 @@ def lines(chosen: Chosen) -> Iterator[str]:
         if row == UNDECODABLE:
             document["undecodable"] = reasons[index]
         else:
-            document |= {name: plain(value) for name, value in next(rows).items()}
+            document |= next(rows)
         yield json.dumps(document) + "\n"

@@ -138,6 +138,8 @@ class Topic:
         except KafkaException as failure:
             if failure.args[0].code() != KafkaError.GROUP_ID_NOT_FOUND:
                 raise self._meaning(failure) from failure
+        except TimeoutError as failure:
+            raise Retryable(f"kafka at {self._settings.kafka} (SENTIO_KAFKA) does not answer") from failure
 
     def close(self) -> None:
         if self._producer is not None and self._open:
@@ -157,8 +159,8 @@ class Topic:
         admin = AdminClient(kafka.client(self._settings.kafka))  # has to outlive its futures
         try:
             admin.create_topics([made])[self._name].result(CALL_S)
-        except KafkaException as failure:
-            raise Fatal(f"--into topic:{self._name}: {failure.args[0].str()}") from failure
+        except (KafkaException, TimeoutError) as failure:
+            raise Fatal(f"--into topic:{self._name}: it cannot be made: {failure}") from failure
         return True
 
     def _call(self, call: Callable[[], T]) -> T:

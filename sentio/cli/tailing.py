@@ -17,7 +17,7 @@ from sentio.asked import duration_ms, topic_of
 from sentio.conditions import all_met, condition
 from sentio.config import Settings, load
 from sentio.errors import Fatal
-from sentio.rows import plain
+from sentio.rows import documents
 
 
 class Tail:
@@ -91,7 +91,7 @@ class Tail:
         decoded = decode(self._topic.event, [message.value() for message in messages])
         reasons = dict(decoded.poison)
         wanted = iter(all_met(self._where, decoded.records).to_pylist() if self._where else [True] * len(decoded.kept))
-        rows = iter(decoded.records.to_pylist())
+        rows = documents(decoded.records)
         for index, message in enumerate(messages):
             place = {
                 "partition": message.partition(),
@@ -103,7 +103,7 @@ class Tail:
                 continue
             row = next(rows)
             if next(wanted):
-                yield place | {name: plain(value) for name, value in row.items()}
+                yield place | row
 
     def _print(self, row: dict[str, Any]) -> None:
         if self._as_json:
