@@ -146,7 +146,10 @@ class Journal:
         after, room = max(after, self._done), at_most
         while room and after + 1 < self._next:
             at_hand = self._at_hand.get(after + 1)
-            for each in [at_hand] if at_hand else self._load(after):  # never empty: all that waits is in the file
+            loaded = [at_hand] if at_hand else self._load(after)
+            if not loaded:
+                break
+            for each in loaded:
                 found.append(each.behind(after).up_to(room))
                 after, room = found[-1].last, room - len(found[-1].values)
                 if not room:
