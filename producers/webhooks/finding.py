@@ -49,7 +49,7 @@ class Finder:
         deals, ignored = read
         found = Found(ignored=ignored)
         for deal in deals:
-            self._add(found, deal.index, deal, self._pricing.price_of)
+            self._add(found, deal.place, deal, self._pricing.price_of)
         return found
 
     def find_in_python(self, body: bytes) -> Found:

@@ -6,22 +6,20 @@ it. Knows nothing of Kafka or HTTP. Used by one thread.
 """
 
 import sqlite3
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from hashlib import blake2b
-from itertools import chain, islice
 from pathlib import Path
 from time import time
-from typing import Any, TypeVar
+from typing import Any
 from uuid import UUID
 
 import pyarrow as pa
 from uuid_utils import uuid7
 
-from producers.webhooks import packets
+from producers.webhooks import packets, signatures
 from producers.webhooks.packets import Packet
 from producers.webhooks.prices import Price
+from producers.webhooks.signatures import Recent, newest
 from schemas.codec import encode
 from schemas.columns import arrow_schema
 from sentio.errors import Retryable, SettingError
@@ -42,36 +40,20 @@ AT_HAND_BYTES = 16 << 20
 LOADED = 20
 """Packets read from the file at once."""
 
-PACKED = 2_000
-"""Records of a packet that is made of an older journal's."""
-
-NEVER = 1 << 63
-"""Beyond every slot."""
-
 VERSION = 2
-_SLOT, _DIGEST = 8, 16
-"""Bytes of each in a key."""
-
-_SIZES = (16, 128, 1024)
-"""Rows of a statement. Each step of SQLite's lets go of the interpreter, and while the event loop is busy it takes
-milliseconds to have it back: so a few statements for all rows, instead of one a row.
-"""
 
 _TABLES = f"""
     create table self (producer text not null, next_sequence integer not null, turned_at_s integer not null);
     {packets.TABLE};
-    create table seen (slot_and_signature blob primary key) without rowid;
-    create table seen_before (slot_and_signature blob primary key) without rowid;
+    {signatures.TABLE.format("seen")};
+    {signatures.TABLE.format("seen_before")};
     pragma user_version = {VERSION};
 """
-_TURN = """
+_TURN = f"""
     drop table seen_before;
     alter table seen rename to seen_before;
-    create table seen (slot_and_signature blob primary key) without rowid;
+    {signatures.TABLE.format("seen")};
 """
-
-
-Row = TypeVar("Row")
 
 
 class JournalFull(Retryable):
@@ -101,16 +83,13 @@ class Journal:
         self.producer: str = producer
         self._next: int = next_sequence
         rows = self._database.execute(f"select {packets.COLUMNS} from waiting order by last limit 1").fetchall()
-        [self._size_bytes] = self._row("select coalesce(sum(size), 0) from waiting")
-        [self._has_before] = self._row("select exists (select 1 from seen_before)")
-        self._recent: deque[tuple[int, bytes]] = deque()
-        """Slots and digests of the newest signatures."""
-
-        self._recent_digests: set[bytes] = set()
-        self._looked_for_below = 0
-        """Of slots below it not all signatures are in memory. Of the others they are: those need no look into the file."""
-
-        self._remember(self._newest())
+        size_bytes, has_before = self._row(
+            "select (select coalesce(sum(size), 0) from waiting), exists (select 1 from seen_before)"
+        )
+        self._size_bytes: int = size_bytes
+        self._has_before: bool = has_before
+        self._recent = Recent()
+        self._recent.add(newest(self._database, RECENT), most=RECENT)
         self._first: int = packets.packet(rows[0]).first if rows else next_sequence
         self._done: int = self._first - 1
         self._at_hand: dict[int, Packet] = {}
@@ -151,12 +130,12 @@ class Journal:
                     database.execute(statement)
                 database.execute("update self set turned_at_s = ?", [int(now_s)])
                 self._has_before = True
-            digests = [blake2b(price.signature.encode(), digest_size=_DIGEST).digest() for price in prices]
+            digests = [signatures.digest(price.signature) for price in prices]
             fresh = self._fresh(database, prices, digests)
             added = self._add(database, [prices[place] for place in fresh], now_s) if fresh else None
         self._forget_done(freed)
         self._next += len(fresh)
-        self._remember((prices[place].slot, digests[place]) for place in fresh)
+        self._recent.add(((prices[place].slot, digests[place]) for place in fresh), most=RECENT)
         if added:
             self._have_at_hand(added)
         return fresh
@@ -167,7 +146,10 @@ class Journal:
         after, room = max(after, self._done), at_most
         while room and after + 1 < self._next:
             at_hand = self._at_hand.get(after + 1)
-            for each in [at_hand] if at_hand else self._load(after):  # never empty: all that waits is in the file
+            loaded = [at_hand] if at_hand else self._load(after)
+            if not loaded:
+                break
+            for each in loaded:
                 found.append(each.behind(after).up_to(room))
                 after, room = found[-1].last, room - len(found[-1].values)
                 if not room:
@@ -227,7 +209,7 @@ class Journal:
                 raise
         except sqlite3.Error as failure:
             # It may have come to pass all the same: from now on every signature is looked for in the file.
-            self._looked_for_below = NEVER
+            self._recent.doubt()
             raise Retryable(f"{self._path} cannot be written: {failure}") from failure
 
     def _drop_done(self, database: sqlite3.Connection) -> int:
@@ -267,38 +249,18 @@ class Journal:
 
     def _fresh(self, database: sqlite3.Connection, prices: Sequence[Price], digests: Sequence[bytes]) -> list[int]:
         """The places of those that are the first of their kind; has them in the table."""
-        # Slots first: so those of a moment share a page.
-        keys = [price.slot.to_bytes(_SLOT) + digest for price, digest in zip(prices, digests, strict=True)]
-        late = [key for key, price in zip(keys, prices, strict=True) if price.slot < self._looked_for_below]
-        known = set(_among(database, "seen", late))
+        keys = [signatures.key(price.slot, digest) for price, digest in zip(prices, digests, strict=True)]
+        late = [key for key, price in zip(keys, prices, strict=True) if self._recent.may_lack(price.slot)]
+        known = signatures.among(database, "seen", late)
         if self._has_before:
-            known |= set(_among(database, "seen_before", late))
+            known |= signatures.among(database, "seen_before", late)
         fresh, here = [], set()
         for place, (key, digest) in enumerate(zip(keys, digests, strict=True)):
-            if key not in known and digest not in self._recent_digests and digest not in here:
+            if key not in known and digest not in self._recent and digest not in here:
                 fresh.append(place)
                 here.add(digest)
-        _insert(database, "seen", [(keys[place],) for place in fresh])
+        signatures.insert(database, [keys[place] for place in fresh])
         return fresh
-
-    def _remember(self, signatures: Iterable[tuple[int, bytes]]) -> None:
-        before = len(self._recent)
-        self._recent.extend(signatures)
-        self._recent_digests.update(digest for _, digest in islice(reversed(self._recent), len(self._recent) - before))
-        while len(self._recent) > RECENT:
-            slot, digest = self._recent.popleft()
-            self._recent_digests.discard(digest)
-            self._looked_for_below = max(self._looked_for_below, slot + 1)
-
-    def _newest(self) -> list[tuple[int, bytes]]:
-        """Slots and digests of the newest signatures, the highest slots last, and one more than are remembered."""
-        rows = self._database.execute(
-            "select slot_and_signature from seen union all select slot_and_signature from seen_before"
-            " order by 1 desc limit ?",
-            [RECENT + 1],
-        )
-        found = [(int.from_bytes(key[:_SLOT]), key[_SLOT:]) for (key,) in rows]
-        return found[::-1]
 
     def _add(self, database: sqlite3.Connection, prices: Sequence[Price], now_s: float) -> Packet:
         sequences = range(self._next, self._next + len(prices))
@@ -325,45 +287,10 @@ def _make(database: sqlite3.Connection) -> None:
     if version not in {0, 1, VERSION}:
         raise sqlite3.DatabaseError(f"it is of version {version}, this release knows {VERSION}")
     if version == 1:
-        _repack(database)
+        packets.repack(database)
+        database.execute(f"pragma user_version = {VERSION}")
     if version == 0:
         for statement in _TABLES.split(";"):
             database.execute(statement)
         producer = f"{NAME}@{UUID(bytes=uuid7().bytes)}"
         database.execute("insert into self values (?, 0, ?)", [producer, int(time())])
-
-
-def _repack(database: sqlite3.Connection) -> None:
-    """From the first version, which had a row for each record that waits."""
-    rows = database.execute("select key, value, at_ms, sequence from waiting order by sequence").fetchall()
-    database.execute("drop table waiting")
-    database.execute(packets.TABLE)
-    for start in range(0, len(rows), PACKED):
-        keys, values, times_ms, sequences = zip(*rows[start : start + PACKED], strict=True)
-        packet = Packet(list(keys), list(values), times_ms[0], sequences[-1])
-        database.execute("insert into waiting values (?, ?, ?, ?, ?, ?)", packet.row())
-    database.execute(f"pragma user_version = {VERSION}")
-
-
-def _parts(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
-    """In the sizes of statements, the last one filled up with its last row."""
-    for first in range(0, len(rows), _SIZES[-1]):
-        part = list(rows[first : first + _SIZES[-1]])
-        size = next(size for size in _SIZES if size >= len(part))
-        yield part + part[-1:] * (size - len(part))
-
-
-def _insert(database: sqlite3.Connection, table: str, rows: Sequence[tuple[object, ...]]) -> None:
-    """Rows that are not in the table yet; one that is there twice is inserted once."""
-    for part in _parts(rows):
-        row = f"({','.join('?' * len(part[0]))})"
-        statement = f"insert or ignore into {table} values {','.join([row] * len(part))}"
-        database.execute(statement, list(chain.from_iterable(part)))
-
-
-def _among(database: sqlite3.Connection, table: str, keys: Sequence[bytes]) -> Iterator[bytes]:
-    """Those of the keys that the table of signatures has."""
-    for part in _parts(keys):
-        statement = f"select slot_and_signature from {table} where slot_and_signature in ({','.join('?' * len(part))})"
-        for (key,) in database.execute(statement, part):
-            yield key

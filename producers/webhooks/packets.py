@@ -3,6 +3,7 @@
 A row for each record would have SQLite find its place, write it and take it out again one by one.
 """
 
+import sqlite3
 from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,9 @@ from itertools import accumulate, pairwise
 
 WORD_BYTES = 100
 """Of a record beside its key and value, for the bound on the journal's size."""
+
+PACKED = 2_000
+"""Records of a packet that is made of an older journal's."""
 
 TABLE = """create table waiting (
     last integer primary key, at_ms integer not null, size integer not null,
@@ -75,6 +79,17 @@ def joined(packets: Sequence[Packet]) -> Packet:
         min(each.at_ms for each in packets),
         packets[-1].last,
     )
+
+
+def repack(database: sqlite3.Connection) -> None:
+    """From the journal's first version, which had a row for each record that waits."""
+    rows = database.execute("select key, value, at_ms, sequence from waiting order by sequence").fetchall()
+    database.execute("drop table waiting")
+    database.execute(TABLE)
+    for start in range(0, len(rows), PACKED):
+        keys, values, times_ms, sequences = zip(*rows[start : start + PACKED], strict=True)
+        made = Packet(list(keys), list(values), times_ms[0], sequences[-1])
+        database.execute("insert into waiting values (?, ?, ?, ?, ?, ?)", made.row())
 
 
 def _cut(records: bytes, sizes: Sequence[int]) -> Iterator[bytes]:

@@ -34,7 +34,7 @@ class Price(NamedTuple):
 class Deal(NamedTuple):
     """A swap that has a price if its quote has, as native code reads it (`producers.webhooks.native`)."""
 
-    index: int
+    place: int
     """Of the event among those of its body."""
 
     signature: str

@@ -1,5 +1,7 @@
 """What the stream makes of messages is the same with columns and without."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -8,6 +10,7 @@ import pytest
 from gateway.stream.channels import served
 from gateway.stream.decoding import Decoded, Marks, decode
 from gateway.stream.documents import documents
+from gateway.stream.ring import Page
 from schemas import codec
 from schemas.codec import encode
 from schemas.topics import Topic, topic_of_event
@@ -43,6 +46,26 @@ def test_repeats_and_what_cannot_be_decoded_are_left_out_and_accounted_for(
     assert (by_columns.rows.rows, by_columns.skipped) == (found.rows.rows, found.skipped)
     assert by_columns.rows.documents() == found.rows.documents()
     assert len(found.rows.documents()) == 3
+
+
+@pytest.mark.parametrize("is_native", [True, False])
+def test_only_rows_that_somebody_is_to_hear_are_written(monkeypatch: pytest.MonkeyPatch, *, is_native: bool) -> None:
+    if not is_native:
+        monkeypatch.setattr(codec, "codec_native", None)
+    topic = topic_of_event("PriceUpdated")
+    rows = read(topic, [b"noise", *encode("PriceUpdated", rows_of("PriceUpdated", 5))]).rows
+    whole, asked = rows.documents(), []
+
+    def written(places: Sequence[int] | None = None) -> list[str]:
+        asked.append(places)
+        return rows.documents(places)
+
+    page = Page(replace(rows, documents=written))
+    page.write([3, 1])
+    assert [page.document(row) for row in (1, 3)] == [whole[1], whole[3]]
+    assert asked == [[3, 1]]
+    assert [page.document(row) for row in range(5)] == whole
+    assert asked == [[3, 1], None]
 
 
 def test_a_state_is_known_by_its_key_and_a_channel_narrowed_by_its_field() -> None:

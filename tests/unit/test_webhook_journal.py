@@ -148,6 +148,71 @@ def test_nothing_is_known_of_prices_that_the_disk_did_not_take(kept: Journal, mo
     assert sequences(kept) == [0]
 
 
+def test_what_has_no_room_in_memory_is_read_from_the_file(kept: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept.keep([price(number) for number in (1, 2, 3)])
+    monkeypatch.setattr(journal, "AT_HAND_BYTES", 0)
+    monkeypatch.setattr(journal, "LOADED", 2)
+    for number in range(4, 20, 2):
+        kept.keep([price(number), price(number + 1)])
+    assert sequences(kept) == list(range(19))
+    kept.acknowledge(7)  # the first of two that came together
+    assert sequences(kept) == list(range(8, 19))
+    kept.keep([price(20)])
+    assert (kept.waiting, sequences(kept)) == (12, list(range(8, 20)))
+    kept.acknowledge(19)
+    kept.settle()
+    assert (kept.waiting, kept.size_bytes, kept.read(-1, 10)) == (0, 0, None)
+
+
+def test_a_commit_that_came_to_pass_after_all_is_known(kept: Journal, tmp_path: Path) -> None:
+    class Lost:
+        """Commits, and says that it could not."""
+
+        def __init__(self, database: sqlite3.Connection) -> None:
+            self._database = database
+
+        def execute(self, statement: str, *values: Any) -> sqlite3.Cursor:
+            done = self._database.execute(statement, *values)
+            if statement == "commit":
+                raise sqlite3.OperationalError("disk I/O error")
+            return done
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._database, name)
+
+    database = kept._database
+    kept._database = Lost(database)  # type: ignore[assignment] # such it is
+    with pytest.raises(Retryable, match="disk I/O error"):
+        kept.keep([price(1)])
+    kept._database = database
+    assert kept.keep([price(1), price(2)]) == [1]
+    assert sequences(kept) == [0, 1]
+
+
+FIRST_VERSION = """
+    create table self (producer text not null, next_sequence integer not null, turned_at_s integer not null);
+    create table waiting (sequence integer primary key, key blob not null, value blob not null, at_ms integer not null);
+    create table seen (slot_and_signature blob primary key) without rowid;
+    create table seen_before (slot_and_signature blob primary key) without rowid;
+    insert into self values ('webhooks@1', 5, 1760106600);
+    insert into waiting values (3, x'424f4e4b', x'6669727374', 7), (4, x'4a5550', x'7365636f6e64', 8);
+    pragma user_version = 1;
+"""
+
+
+def test_what_waits_in_a_journal_of_the_first_version_is_sent_as_it_was(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / FILE) as old:
+        old.executescript(FIRST_VERSION)
+    old.close()
+    for _ in range(2):
+        now = opened(tmp_path)
+        found = now.read(now.acknowledged, 10)
+        assert found is not None
+        assert (found.keys, found.values, found.at_ms, found.last) == ([b"BONK", b"JUP"], [b"first", b"second"], 7, 4)
+        assert (now.waiting, now.producer, now.size_bytes) == (2, "webhooks@1", 218)
+        now.close()
+
+
 def test_two_receivers_do_not_share_a_journal(kept: Journal, tmp_path: Path) -> None:
     with pytest.raises(SettingError, match=r"SENTIO_SPOOL=.*webhooks\.sqlite: another process is using it"):
         opened(tmp_path)

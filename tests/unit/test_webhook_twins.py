@@ -15,8 +15,7 @@ from producers.webhooks.simulator import Simulation
 from tests.unit.test_webhook_prices import damaged, json_values
 from tests.webhooks import BONK, JUP, NOW_S, POOL, SOL, TOKENS, TRADER, USDC, balance, bought, enhanced, raw, transfer
 
-if native.sentio_native is None:
-    pytest.skip("native/ is not built: there is no cargo here", allow_module_level=True)
+pytest.importorskip("sentio_native", reason="native/ is not built: there is no cargo here")
 
 UNKNOWN = BONK.model_copy(update={"mint": "U" * 44})
 DEAL = {
