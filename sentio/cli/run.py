@@ -19,7 +19,11 @@ CONSUMERS = {
     "store": "consumers.store.store:Store",
     "aggregates": "consumers.aggregates.aggregates:Aggregates",
 }
-GATEWAYS = {"stream": "gateway.stream.workers:main", "rest": "gateway.rest.app:main"}
+GATEWAYS = {
+    "stream": "gateway.stream.workers:main",
+    "rest": "gateway.rest.app:main",
+    "watcher": "gateway.watch.app:main",
+}
 PRODUCERS = {"webhooks": "producers.webhooks.app:main"}
 SERVERS = GATEWAYS | PRODUCERS
 
@@ -28,7 +32,10 @@ STALLED_S = 60.0
 
 def run(
     name: Annotated[
-        str, typer.Argument(help="store, aggregates, stream, rest, webhooks, or module:Class of a consumer of yours.")
+        str,
+        typer.Argument(
+            help="store, aggregates, stream, rest, watcher, webhooks, or module:Class of a consumer of yours."
+        ),
     ],
     workers: Annotated[
         int | None, typer.Option(help="Of stream: processes that share its port; else SENTIO_STREAM_WORKERS.", min=1)
@@ -36,13 +43,14 @@ def run(
 ) -> None:
     """Run one process of the platform until it is asked to stop (SIGTERM, Ctrl-C)."""
     from sentio.cli.starting import start
-    from sentio.config import RestSettings, Settings, StreamSettings, WebhookSettings, load
+    from sentio.config import RestSettings, Settings, StreamSettings, WatchSettings, WebhookSettings, load
 
     start(load(Settings).log_level, process=name, codec=name != "rest")
     if name in SERVERS:
         kinds: dict[str, type[Settings]] = {
             "stream": StreamSettings,
             "rest": RestSettings,
+            "watcher": WatchSettings,
             "webhooks": WebhookSettings,
         }
         asked = {} if workers is None else {"stream_workers": workers}

@@ -29,6 +29,7 @@ KINDS = (
     config.WebhookSettings,
     config.StreamSettings,
     config.RestSettings,
+    config.WatchSettings,
 )
 
 
