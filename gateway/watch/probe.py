@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,6 @@ from sentio_client import Event, Gap, Item, Stream, StreamError, Update
 
 AGAIN_S = 10.0
 """After an end that coming back would not mend: somebody may mend it."""
-
-LIVE = timedelta(seconds=30)
-"""An event that was published longer ago came from the log, not live: it tells nothing about delivery."""
 
 _TOPICS = {topic.channel: topic for topic in topics().values()}
 CHANNELS = ("trades", "positions", "performance")
@@ -59,6 +56,9 @@ class Probe:
         self._latency = Latency()
         self._heard_s = time.monotonic()
         self._status: Callable[[], tuple[str, str]] = lambda: ("new", "")
+        self._live_at = datetime.now(UTC)
+        """What was published before came from the log: it tells nothing about delivery."""
+
         self._loop = asyncio.new_event_loop()
         self._task: asyncio.Task[None] | None = None
         self._thread = threading.Thread(target=self._run, name=f"probe-{url}", daemon=True)
@@ -131,9 +131,12 @@ class Probe:
             self._book, self._offsets = Book(), {}
         stream = Stream(self.url, CHANNELS, token=self._token, since=self._since, conflate=False)
         self._status = lambda: (stream.status.state, stream.status.detail)
+        connections = 0
         async with stream:
             async for item in stream:
                 with self._lock:
+                    if connections != stream.status.connections:
+                        connections, self._live_at = stream.status.connections, datetime.now(UTC)
                     self._take(item)
 
     def _take(self, item: Item) -> None:
@@ -145,7 +148,7 @@ class Probe:
                 topic = _TOPICS[item.channel]
                 self._offsets[topic.full_name(self._prefix), int(partition)] = int(offset) + 1
                 self._book.take(topic.name, int(partition), _row(item.event), now)
-                if now - item.at < LIVE:
+                if item.at >= self._live_at:
                     self._latency.took((now - item.at).total_seconds() * 1000, self._heard_s)
             case Gap(reason=reason, message=why) if reason != "missing":  # that is asked for again
                 raise _Gapped(f"{item.channel}: {reason}: {why}")
