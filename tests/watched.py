@@ -59,7 +59,7 @@ class Watched:
         return (
             ACCOUNT in accounts
             and len(sides) == 3
-            and all(side["level"] for side in sides)
+            and all(accounts[ACCOUNT]["compared"][side["side"]] == side["figures"] for side in sides)
             and {one["fills"] for one in [accounts[ACCOUNT]["engine"], *accounts[ACCOUNT]["sides"].values()]}
             == {str(self.fills)}
             and not said["differing"]
@@ -83,7 +83,8 @@ def watched(kafka: Kafka, database: str, **more: Any) -> Iterator[Watched]:
     with ExitStack() as stack:
         for consumer in (Store(settings), Aggregates(settings)):
             stack.enter_context(running(consumer, settings))
-        port = stack.enter_context(_gateway(StreamSettings(**common, stream_port=0, stream_drain_s=0)))
+        keys = {name: value for name, value in more.items() if name == "auth_keys"}
+        port = stack.enter_context(_gateway(StreamSettings(**common, **keys, stream_port=0, stream_drain_s=0)))
         url = f"ws://127.0.0.1:{port}"
         stop = threading.Event()
         watcher = Watcher(

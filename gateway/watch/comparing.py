@@ -49,6 +49,9 @@ class Side:
     names: tuple[str, ...] = NAMES
     """Figures that it keeps."""
 
+    compared: dict[str, list[str]] = field(default_factory=dict)
+    """Figures that were compared in this round, by account."""
+
 
 def differences(
     side: Side,
@@ -71,11 +74,13 @@ def differences(
         other = side.figures.get(account, Figures())
         whole = heard_since is None or own.span[0] >= heard_since
         engine = own.figures()
+        compared = side.compared[account] = []
         for name in side.names:
             ours, theirs = getattr(engine, name), getattr(other, name)
             # Who came later has not heard what was before: that is no difference.
             if not whole and (name not in STATE or ours is None or theirs is None):
                 continue
+            compared.append(name)
             if ours != theirs:
                 key = (account, name, side.name)
                 since = before[key].since if key in before else datetime.now(UTC)

@@ -36,6 +36,7 @@ def present(
                 "account": name,
                 "day": account.day.isoformat(),
                 "engine": as_document(account.figures()),
+                "compared": {side.name: side.compared.get(name, []) for side in rounds.sides},
                 "sides": {side.name: as_document(side.figures[name]) for side in rounds.sides if name in side.figures},
             }
             for name, account in list(rounds.accounts.items())[:MOST_SHOWN]

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 
-from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from gateway.watch.book import Book
 from schemas import codec
@@ -23,6 +23,7 @@ TOLD = ("trades.executed", "positions.updated", "performance.minute")
 """Topics, without prefix, of which a `Book` is made."""
 
 AT_ONCE = 2_000
+ANSWER_S = 10.0
 HELD_BACK = 4_000
 """Messages of one partition beyond the mark before it is paused."""
 
@@ -43,7 +44,7 @@ class Tape:
             raise Retryable(f"topic {min(missing)} does not exist; 'sentio topics apply' makes it")
         places = [(name, number) for name, state in states.items() for number in range(state.partitions)]
         self._consumer = Consumer(kafka.reader(settings.kafka, name="sentio-watcher") | _LITTLE)
-        self.position = kafka.offsets_at(self._consumer, places, int(since.timestamp() * 1000))
+        self.position = _begins(self._consumer, places, since)
         """Next offset of each partition that is not in the book yet."""
 
         self.whole = not any(self.position.values())
@@ -128,3 +129,17 @@ class Tape:
         for message in messages:
             place = (name, message.partition() or 0)
             self.position[place] = max(self.position[place], (message.offset() or 0) + 1)
+
+
+def _begins(consumer: Consumer, places: list[Place], since: datetime) -> dict[Place, int]:
+    """First offset of each partition that is not older than ``since``, else its end.
+
+    The ends are asked for first: what is published between the two questions must not be left out.
+    """
+    ends = kafka.ends(consumer, places)
+    at_ms = int(since.timestamp() * 1000)
+    try:
+        found = consumer.offsets_for_times([TopicPartition(*place, at_ms) for place in places], timeout=ANSWER_S)
+    except KafkaException as failure:
+        raise Retryable(f"kafka: {failure.args[0].str()}") from failure
+    return {(p.topic, p.partition): p.offset if p.offset >= 0 else ends[p.topic, p.partition][1] for p in found}

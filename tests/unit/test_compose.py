@@ -167,7 +167,11 @@ def test_images_are_pinned() -> None:
     for name in SERVERS:
         assert re.search(r":\d+\.\d+\.\d+(-pg17)?$", services()[name]["image"]), name
     images = [rest for word, rest in dockerfile() if word == "FROM"]
-    assert images == ["rust:1.95.0-slim-trixie AS native", "node:22.21.1-trixie-slim AS page", "python:3.11-slim-trixie"]
+    assert images == [
+        "rust:1.95.0-slim-trixie AS native",
+        "node:22.21.1-trixie-slim AS page",
+        "python:3.11-slim-trixie",
+    ]
 
 
 def test_image_installs_with_hashes_and_runs_as_nobody_special() -> None:

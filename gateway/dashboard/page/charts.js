@@ -33,10 +33,10 @@ export async function plot(id, times, lines) {
     width: place.clientWidth,
     height: 200,
     tzDate: (s) => Plot.tzDate(new Date(s * 1000), "America/New_York"),
-    legend: { live: lines.length < 3 },
-    axes: [axis, { ...axis, size: 76, values: (_, all) => all.map((value) => count(value)) }],
+    legend: { show: lines.length > 1, live: false },
+    axes: [{ ...axis, values: (_, all) => all.map((s) => clock(s * 1000).slice(0, 5)) }, { ...axis, size: 76, values: (_, all) => all.map((value) => count(value)) }],
     series: [
-      { value: "{HH}:{mm}" },
+      {},
       ...lines.map(([label], place) => ({
         label,
         stroke: colour(SERIES[place % SERIES.length]),

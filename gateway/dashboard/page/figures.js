@@ -42,7 +42,7 @@ export function showFigures(state, one, heard) {
       const difference = by(figure, side.side);
       if (difference) found.push([side, difference]);
       const value = one.sides[side.side]?.[figure] ?? "";
-      row.append(mark(judge(side, figure, difference), nameOf(side), value));
+      row.append(mark(judge(side, figure, difference, one.compared[side.side]), nameOf(side), value));
     }
     row.append(mark(ownJudgement(one.engine[figure], heard[figure]), PAGE, heard[figure] ?? ""));
     rows.push(row);
@@ -60,11 +60,11 @@ export function showFigures(state, one, heard) {
   document.getElementById("compared-body").replaceChildren(...rows);
 }
 
-function judge(side, figure, difference) {
+function judge(side, figure, difference, compared) {
   if (!side.figures.includes(figure)) return ["–", "is not kept there", ""];
   if (difference) return ["≠", "not the same", "wrong"];
   if (!side.level) return ["…", side.detail || "cannot be compared now", ""];
-  return ["✓", "the same", "same"];
+  return compared.includes(figure) ? ["✓", "the same", "same"] : ["…", "the log does not hold the whole day", ""];
 }
 
 /** This page hears conflated messages, and a moment later: another value is only on its way. */

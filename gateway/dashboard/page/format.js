@@ -43,9 +43,9 @@ export const clock = (text) => newYork.format(new Date(text));
 /** How each figure is shown. */
 export const FIGURES = {
   equity: ["Equity, USD", amount],
-  drawdown: ["Drawdown of the day", percent],
+  drawdown: ["Drawdown", percent],
   open_positions: ["Open positions", count],
-  exposure: ["Positions at their marks, USD", amount],
+  exposure: ["Held at marks, USD", amount],
   fills: ["Fills", count],
   realized_pnl: ["Realized, USD", amount],
   notional: ["Traded, USD", amount],
