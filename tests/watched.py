@@ -84,7 +84,7 @@ def watched(kafka: Kafka, database: str, **more: Any) -> Iterator[Watched]:
         for consumer in (Store(settings), Aggregates(settings)):
             stack.enter_context(running(consumer, settings))
         keys = {name: value for name, value in more.items() if name == "auth_keys"}
-        port = stack.enter_context(_gateway(StreamSettings(**common, **keys, stream_port=0, stream_drain_s=0)))
+        port = stack.enter_context(_gateway(load(StreamSettings, **common, **keys, stream_port=0, stream_drain_s=0)))
         url = f"ws://127.0.0.1:{port}"
         stop = threading.Event()
         watcher = Watcher(

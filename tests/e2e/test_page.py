@@ -126,7 +126,7 @@ def page(owner: Owner) -> Iterator[Page]:
         page.fill("#token", SIGNER.token("*"))
         page.press("#token", "Enter")
         page.wait_for_selector("#refusal:has-text('is no owner')")  # a token of a client is not enough
-        page.fill("#token", SIGNER.token("*", owner=True))
+        page.fill("#token", SIGNER.token("*", owner=True, lasts_s=600))
         page.click("button[type=submit]")
         page.wait_for_selector("#compared-body tr")
         yield page
@@ -169,9 +169,9 @@ def test_an_injected_divergence_is_on_the_page_within_five_seconds_and_owners_ar
     owner: Owner, page: Page
 ) -> None:
     page.evaluate(
-        "window.seen = new Promise((resolve) => new MutationObserver(() => {"
+        "() => { window.seen = new Promise((resolve) => new MutationObserver(() => {"
         "  if (document.querySelector('tr[data-difference]')) resolve(Date.now());"
-        "}).observe(document.body, { childList: true, subtree: true }))"
+        "}).observe(document.body, { childList: true, subtree: true })) }"
     )
     injected_ms = page.evaluate("Date.now()")
     owner.platform.execute(
@@ -205,3 +205,44 @@ def test_only_an_owner_reads_what_is_under_the_page(owner: Owner) -> None:
     assert "default-src 'none'" in files.headers["Content-Security-Policy"]
     assert owner.rest.get("/owner/../routes.py").status_code == 404
     assert Path(FILES, "index.html").read_text() == files.text
+
+
+def differences(platform: Watched) -> set[tuple[str, str]]:
+    return {(one["figure"], one["side"]) for one in platform.document()["differences"]}
+
+
+@pytest.mark.parametrize(
+    ("meddle", "mend", "found"),
+    [
+        (
+            "update trades set price = price + 1 where event_id = (select max(event_id::text)::uuid from trades)",
+            "update trades set price = price - 1 where event_id = (select max(event_id::text)::uuid from trades)",
+            {("notional", "store")},
+        ),
+        (
+            "update performance set equity = equity - 5000 where minute_at = (select max(minute_at) from performance)",
+            "update performance set equity = equity + 5000 where minute_at = (select max(minute_at) from performance)",
+            {("equity", "store"), ("drawdown", "store")},
+        ),
+        (
+            "update windows set fills = fills + 1 where kind = 'DAY' and strategy = '*' and symbol = '*'",
+            "update windows set fills = fills - 1 where kind = 'DAY' and strategy = '*' and symbol = '*'",
+            {("fills", "aggregates")},
+        ),
+        (
+            "update positions set mark = mark * 2, quantity = 7",
+            "delete from positions",
+            {("exposure", "store")},
+        ),
+    ],
+    ids=["trades", "performance", "windows", "positions"],
+)
+def test_a_changed_row_is_a_difference_of_the_figures_made_of_it(
+    owner: Owner, meddle: str, mend: str, found: set[Any]
+) -> None:
+    owner.platform.execute(meddle)
+    until(lambda: found <= differences(owner.platform))
+    assert differences(owner.platform) == found
+    owner.platform.execute(mend)
+    if mend.startswith("update"):
+        until(owner.platform.agreed)

@@ -67,7 +67,7 @@ def native_dependencies() -> list[str]:
 
 def javascript_dependencies() -> dict[str, str]:
     """What the JavaScript client is built and tested with, and what the owner's page has copied, with licences."""
-    found = {}
+    found: dict[str, str] = {}
     for folder in ("clients/js", "gateway/dashboard"):
         packages = json.loads((ROOT / folder / "package-lock.json").read_text())["packages"]
         assert "dependencies" not in packages[""], "the client has no dependencies"
