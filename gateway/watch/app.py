@@ -48,6 +48,9 @@ class Watcher:
         self._rounds = Rounds(settings, self._pool, self._probes, since)
         self._minute = _minute_of(datetime.now(UTC))
         self._once = log.OncePer()
+        self._broken: BaseException | None = None
+        """What ended the meters: a bug that must not leave a watcher that looks well."""
+
         self.turned_s = time.monotonic()
         self.ready = False
 
@@ -87,10 +90,15 @@ class Watcher:
 
     def _look(self) -> None:
         """Lag takes its time when all are behind: comparisons do not wait for it."""
-        while not self._stop.wait(LOOK_S):
-            self._meters.look()
+        try:
+            while not self._stop.wait(LOOK_S):
+                self._meters.look()
+        except BaseException as failure:  # noqa: BLE001 - raised by the next round
+            self._broken = failure
 
     def _round(self) -> None:
+        if self._broken is not None:
+            raise self._broken
         ended = self._rounds.run()
         wrong = dict(self._meters.wrong)
         if not ended:

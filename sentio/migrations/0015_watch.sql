@@ -3,10 +3,10 @@
 create table watch_now (
     one boolean primary key default true check (one),
     at timestamptz not null,
-    document jsonb not null
+    document json not null
 ) with (fillfactor = 50);
 
 create table watch_minutes (
     minute_at timestamptz primary key,
-    document jsonb not null
+    document json not null
 );

@@ -231,7 +231,7 @@ def differences(platform: Watched) -> set[tuple[str, str]]:
         ),
         (
             "update positions set mark = mark * 2, quantity = 7",
-            "delete from positions",
+            "delete from positions",  # the day ended with nothing held
             {("exposure", "store")},
         ),
     ],
@@ -244,5 +244,4 @@ def test_a_changed_row_is_a_difference_of_the_figures_made_of_it(
     until(lambda: found <= differences(owner.platform))
     assert differences(owner.platform) == found
     owner.platform.execute(mend)
-    if mend.startswith("update"):
-        until(owner.platform.agreed)
+    until(owner.platform.agreed)
