@@ -6,6 +6,12 @@ import { element } from "./tables.js";
 const TILES = ["equity", "drawdown", "open_positions", "realized_pnl"];
 const PAGE = "this page";
 
+/** What is only on its way has come by then. */
+const ON_ITS_WAY_MS = 5000;
+
+/** Since when this page has heard another value than the engine said, by account and figure. */
+const apart = new Map();
+
 /** `state` is the watcher's, `one` its account on show, `heard` what this page's own client knows of it. */
 export function showFigures(state, one, heard) {
   const differences = state.differences.filter((each) => each.account === one.account);
@@ -44,12 +50,12 @@ export function showFigures(state, one, heard) {
       const value = one.sides[side.side]?.[figure] ?? "";
       row.append(mark(judge(side, figure, difference, one.compared[side.side]), nameOf(side), value));
     }
-    row.append(mark(ownJudgement(one.engine[figure], heard[figure]), PAGE, heard[figure] ?? ""));
+    row.append(mark(ownJudgement(`${one.account} ${figure}`, one.engine[figure], heard[figure]), PAGE, heard[figure] ?? ""));
     rows.push(row);
     if (!found.length) continue;
     row.className = "differs";
     for (const [side, each] of found) {
-      const much = each.by === null ? "" : ` (${format === count ? signed(each.by, 0) : format === percent ? percent(each.by) : signed(each.by)})`;
+      const much = each.by === null ? "" : ` (${format === count ? signed(each.by, 0) : format === percent ? percent(each.by, signed) : signed(each.by)})`;
       const line = `${nameOf(side)} says ${format(each.other)}, the engine ${format(each.engine)}${much}, since ${clock(each.since)}`;
       const cell = element("td", { colSpan: head.length, textContent: line });
       const detail = element("tr", { className: "detail" }, cell);
@@ -68,9 +74,15 @@ function judge(side, figure, difference, compared) {
 }
 
 /** This page hears conflated messages, and a moment later: another value is only on its way. */
-function ownJudgement(engine, heard) {
+function ownJudgement(key, engine, heard) {
   if (heard === undefined) return ["–", "is not kept there", ""];
-  return Number(heard) === Number(engine) ? ["✓", "the same", "same"] : ["…", `${amount(heard)} here`, ""];
+  if (Number(heard) === Number(engine)) {
+    apart.delete(key);
+    return ["✓", "the same", "same"];
+  }
+  if (!apart.has(key)) apart.set(key, performance.now());
+  const late = performance.now() - apart.get(key) > ON_ITS_WAY_MS;
+  return late ? ["≠", `not the same: ${amount(heard)} here`, "wrong"] : ["…", `${amount(heard)} here`, ""];
 }
 
 function mark([sign, words, kind], who, value) {

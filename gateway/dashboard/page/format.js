@@ -17,8 +17,8 @@ export function signed(text, places = 2) {
 }
 
 /** "0.0219841414" as 2.198 %. */
-export function percent(text) {
-  return text === null || text === undefined ? "–" : `${amount(Number(text) * 100, 3)} %`;
+export function percent(text, shown = amount) {
+  return text === null || text === undefined ? "–" : `${shown(Number(text) * 100, 3)} %`;
 }
 
 export function count(value) {
