@@ -20,6 +20,9 @@ from sentio_client import Event, Gap, Item, Stream, StreamError, Update
 AGAIN_S = 10.0
 """After an end that coming back would not mend: somebody may mend it."""
 
+GAP_S = 1.0
+"""After a gap: a gateway that has one for every client is not asked again and again without a pause."""
+
 _TOPICS = {topic.channel: topic for topic in topics().values()}
 CHANNELS = ("trades", "positions", "performance")
 
@@ -104,6 +107,7 @@ class Probe:
                 except _Gapped as gap:
                     self._shorten()
                     log.get().warning("the probe did not hear all", gateway=self.url, cause=str(gap))
+                    await asyncio.sleep(GAP_S)
                     continue
                 except (StreamError, SettingError, OSError) as failure:
                     detail = str(failure)
