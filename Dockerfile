@@ -7,6 +7,12 @@ COPY native/Cargo.toml native/pyproject.toml /tmp/native/
 COPY native/src /tmp/native/src
 RUN cd /tmp/native && /opt/build/bin/maturin build --release --out /opt/wheels
 
+FROM node:22.21.1-trixie-slim AS page
+COPY clients/js /tmp/clients/js
+COPY gateway/dashboard /tmp/gateway/dashboard
+RUN cd /tmp/clients/js && npm ci --silent && npm run --silent build
+RUN cd /tmp/gateway/dashboard && npm ci --silent && npm run --silent build
+
 FROM python:3.11-slim-trixie
 
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
@@ -25,6 +31,7 @@ COPY schemas /tmp/sentio/schemas
 COPY producers /tmp/sentio/producers
 COPY consumers /tmp/sentio/consumers
 COPY gateway /tmp/sentio/gateway
+COPY --from=page /tmp/gateway/dashboard/page/vendor /tmp/sentio/gateway/dashboard/page/vendor
 COPY sentio /tmp/sentio/sentio
 COPY clients/python/sentio_client /tmp/sentio/clients/python/sentio_client
 RUN pip install --no-deps --no-build-isolation /tmp/sentio && rm -r /tmp/sentio

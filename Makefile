@@ -6,13 +6,14 @@ JARS   := .sentio/kafka-jars/.complete
 PUSHER := tests/pusher/node_modules/.complete .sentio/pysher/.complete
 SCHEMATHESIS := .sentio/schemathesis/.complete
 NODE   := clients/js/node_modules
+PAGE   := gateway/dashboard/page/vendor/.complete
 ARGS   ?=
 WORKERS ?= 2
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .PHONY: setup demo test chaos bench test-containers check format lock clean tools fuzz
 
-setup: $(VENV)/.installed $(VENV)/.native $(JARS)
+setup: $(VENV)/.installed $(VENV)/.native $(JARS) $(PAGE)
 
 tools:
 	@command -v $(PYTHON) >/dev/null || { echo "missing: Python 3.11 or newer (set PYTHON=/path/to/python3)" >&2; exit 1; }
@@ -48,6 +49,13 @@ $(NODE)/.complete: clients/js/package-lock.json $(wildcard clients/js/src/*.ts)
 	  echo "building the JavaScript client ..." >&2; \
 	  { cd clients/js && npm ci --silent && npm run --silent build && touch node_modules/.complete; } >&2 || \
 	  echo "npm failed: the JavaScript client is neither built nor tested" >&2; \
+	fi
+
+# What the owner's page takes from others, where npm is; without it the page has neither charts nor feeds.
+$(PAGE): gateway/dashboard/package-lock.json gateway/dashboard/vendor.js $(NODE)/.complete
+	@if [ -e $(NODE)/.complete ]; then \
+	  { cd gateway/dashboard && npm ci --silent && npm run --silent build && touch page/vendor/.complete; } >&2 || \
+	  echo "npm failed: the owner's page has neither charts nor feeds" >&2; \
 	fi
 
 # Looks for messages or slots of a ring on which the native code panics or contradicts itself; ONLY=slots is one of the
@@ -123,4 +131,4 @@ lock:
 	done
 
 clean:
-	rm -rf $(VENV) .sentio tests/pusher/node_modules $(NODE) clients/js/dist
+	rm -rf $(VENV) .sentio tests/pusher/node_modules $(NODE) clients/js/dist gateway/dashboard/node_modules gateway/dashboard/page/vendor

@@ -72,6 +72,11 @@ class Access:
             self._keys = _keys(self._path)
             self._changed_ns = self._path.stat().st_mtime_ns
 
+    @property
+    def open(self) -> bool:
+        """No keys are set: all may read all."""
+        return self._path is None
+
     def grant(self, token: str | None) -> Grant:
         """What a token grants, or `anonymous` without one; raises `Unwelcome`."""
         if token is None:

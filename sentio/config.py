@@ -209,6 +209,47 @@ class RestSettings(AccessSettings):
     rest_requests: int = Field(
         100, ge=0, description="requests a minute of a user, or of an address without a token; 0: no limit"
     )
+    rest_stream: str | None = Field(
+        None,
+        pattern=r"^wss?://[^\s;,'\"]+$",
+        description="the stream's address for the owner's page, wss://...; unset: port 8765 of the page's own host",
+    )
+
+
+class WatchSettings(AccessSettings, ObservedSettings):
+    """Who compares what engine, store, aggregates and clients say: `sentio run watcher`."""
+
+    watch_streams: str = Field(
+        "ws://127.0.0.1:8765", max_length=10_000, description="gateways that are listened to as a client: ws://...,..."
+    )
+    watch_token_file: Path | None = Field(
+        None, description="file of the token that is shown to them, read for every connection; unset: none"
+    )
+    watch_every_s: float = Field(1.0, ge=0.1, le=60, description="seconds between two comparisons")
+    watch_hours: str = Field(
+        "09:30-16:00",
+        pattern=r"^((([01]\d|2[0-3]):[0-5]\d)-(([01]\d|2[0-3]):[0-5]\d)|always|never)$",
+        description="when an engine has to be heard, New York, Monday to Friday; or always, or never",
+    )
+    alert_silence_s: float = Field(
+        180.0, gt=0, description="silence of all engines, within those hours, that is an alert"
+    )
+    alert_lag_s: float = Field(60.0, gt=0, description="age of a group's oldest unread event that is an alert, seconds")
+    alert_dead_letters: int = Field(10, ge=0, description="more dead letters than this in five minutes are an alert")
+    alert_webhook: SecretStr | None = Field(None, description="URL that alerts are posted to; unset: none")
+    alert_mail_to: str = Field("", max_length=1_000, description="addresses that alerts are mailed to; unset: none")
+    alert_mail_from: str = Field("sentio@localhost", max_length=320, description="who those mails are from")
+    alert_smtp: str = Field("127.0.0.1:25", description="server that takes them, host:port")
+    alert_smtp_security: Literal["none", "starttls", "tls"] = Field(
+        "none", description="how that is secured: none, starttls or tls"
+    )
+    alert_smtp_user: str | None = Field(None, description="who we are to it; unset: it does not ask")
+    alert_smtp_password: SecretStr | None = Field(None, description="the password for it")
+    alert_runbooks: str = Field(
+        "docs/runbooks/",
+        max_length=1_000,
+        description="what is put before a runbook's name in an alert, such as https://.../",
+    )
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from pydantic import BeforeValidator
 from starlette.exceptions import HTTPException
 from starlette.middleware.gzip import GZipMiddleware
 
+from gateway.dashboard import routes as dashboard
 from gateway.database import Pool, pool
 from gateway.rest import formats, problems, queries
 from gateway.rest.caching import answer
@@ -69,6 +70,7 @@ def create_app(settings: RestSettings) -> FastAPI:
     app.state.guard = guard(settings)
     app.include_router(api)
     app.include_router(health)
+    dashboard.install(app, settings)
     problems.install(app)
     describe(app)
     return app

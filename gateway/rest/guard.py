@@ -70,13 +70,36 @@ async def admitted(
     request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 ) -> None:
     """Every request passes here: 401 for a token that is no good, 429 for one too many of a user or an address."""
+    grant = _grant(request, credentials)
+    await _limited(request, grant)
+    request.state.grant = grant
+
+
+async def owner(
+    request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+) -> None:
+    """Only an owner passes, uncounted: a page that is live asks all the time. Others are counted, as in `admitted`."""
+    grant = _grant(request, credentials)
+    if grant.owner or request.app.state.guard.access.open:
+        return
+    await _limited(request, grant)
+    if grant.user is None:
+        raise _unauthorized("this is read with an owner's token only")
+    raise HTTPException(403, f"{grant.user} is no owner")
+
+
+def _grant(request: Request, credentials: HTTPAuthorizationCredentials | None) -> Grant:
     found: Guard = request.app.state.guard
     if credentials is None and "authorization" in request.headers:
         raise _unauthorized("authorization is one Bearer token")
     try:
-        grant = found.access.grant(credentials.credentials if credentials else None)
+        return found.access.grant(credentials.credentials if credentials else None)
     except Unwelcome as refusal:
         raise _unauthorized(str(refusal)) from refusal
+
+
+async def _limited(request: Request, grant: Grant) -> None:
+    found: Guard = request.app.state.guard
     if found.rate:
         peer = request.client.host if request.client else ""
         source = source_of(found.proxies.client(peer, request.headers.items()))
@@ -84,7 +107,6 @@ async def admitted(
         wait_s = await found.shared_rate.wait_s(who) if found.shared_rate else found.rate.wait_s(who)
         if wait_s:
             raise HTTPException(429, "too many requests", {"Retry-After": str(math.ceil(wait_s))})
-    request.state.grant = grant
 
 
 def may_read(request: Request, channel: str, value: str | None = None) -> bool:

@@ -19,7 +19,11 @@ CONSUMERS = {
     "store": "consumers.store.store:Store",
     "aggregates": "consumers.aggregates.aggregates:Aggregates",
 }
-GATEWAYS = {"stream": "gateway.stream.workers:main", "rest": "gateway.rest.app:main"}
+GATEWAYS = {
+    "stream": "gateway.stream.workers:main",
+    "rest": "gateway.rest.app:main",
+    "watcher": "gateway.watch.app:main",
+}
 PRODUCERS = {"webhooks": "producers.webhooks.app:main"}
 SERVERS = GATEWAYS | PRODUCERS
 
@@ -28,7 +32,10 @@ STALLED_S = 60.0
 
 def run(
     name: Annotated[
-        str, typer.Argument(help="store, aggregates, stream, rest, webhooks, or module:Class of a consumer of yours.")
+        str,
+        typer.Argument(
+            help="store, aggregates, stream, rest, watcher, webhooks, or module:Class of a consumer of yours."
+        ),
     ],
     workers: Annotated[
         int | None, typer.Option(help="Of stream: processes that share its port; else SENTIO_STREAM_WORKERS.", min=1)
@@ -43,7 +50,7 @@ def run(
 ) -> None:
     """Run one process of the platform until it is asked to stop (SIGTERM, Ctrl-C)."""
     from sentio.cli.starting import start
-    from sentio.config import RestSettings, Settings, StreamSettings, WebhookSettings, load
+    from sentio.config import RestSettings, Settings, StreamSettings, WatchSettings, WebhookSettings, load
 
     if (into is not None and name not in CONSUMERS) or (since is not None and into is None):
         raise SettingError(f"run {name}: --into is for {' and '.join(CONSUMERS)}, and --from for --into")
@@ -52,6 +59,7 @@ def run(
         kinds: dict[str, type[Settings]] = {
             "stream": StreamSettings,
             "rest": RestSettings,
+            "watcher": WatchSettings,
             "webhooks": WebhookSettings,
         }
         asked = {} if workers is None else {"stream_workers": workers}

@@ -19,10 +19,11 @@ from sentio.config import (
     RestSettings,
     Settings,
     StreamSettings,
+    WatchSettings,
 )
 
 ROOT = Path(__file__).parents[2]
-PROCESSES = {"store", "aggregates", "stream", "rest"}
+PROCESSES = {"store", "aggregates", "stream", "rest", "watcher"}
 SERVERS = {"kafka", "timescaledb"}
 KINDS = {
     "init": Settings,
@@ -30,6 +31,7 @@ KINDS = {
     "aggregates": ConsumerSettings,
     "stream": StreamSettings,
     "rest": RestSettings,
+    "watcher": WatchSettings,
 }
 
 
@@ -165,7 +167,11 @@ def test_images_are_pinned() -> None:
     for name in SERVERS:
         assert re.search(r":\d+\.\d+\.\d+(-pg17)?$", services()[name]["image"]), name
     images = [rest for word, rest in dockerfile() if word == "FROM"]
-    assert images == ["rust:1.95.0-slim-trixie AS native", "python:3.11-slim-trixie"]
+    assert images == [
+        "rust:1.95.0-slim-trixie AS native",
+        "node:22.21.1-trixie-slim AS page",
+        "python:3.11-slim-trixie",
+    ]
 
 
 def test_image_installs_with_hashes_and_runs_as_nobody_special() -> None:
@@ -188,5 +194,6 @@ def test_image_is_made_of_the_packages_and_nothing_else() -> None:
     let_in = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
 
     native = {"native/Cargo.toml", "native/pyproject.toml", "native/src"}
-    assert copied == packages | native | {"requirements.lock", "pyproject.toml", "README.md"}
-    assert let_in == copied
+    page = {"clients/js", "gateway/dashboard"}
+    assert copied == packages | native | page | {"requirements.lock", "pyproject.toml", "README.md"}
+    assert let_in == copied - {"gateway/dashboard"}

@@ -31,6 +31,7 @@ KINDS = (
     config.WebhookSettings,
     config.StreamSettings,
     config.RestSettings,
+    config.WatchSettings,
 )
 
 
@@ -67,10 +68,13 @@ def native_dependencies() -> list[str]:
 
 
 def javascript_dependencies() -> dict[str, str]:
-    """What the JavaScript client is built and tested with, and its licence."""
-    packages = json.loads((ROOT / "clients/js/package-lock.json").read_text())["packages"]
-    assert "dependencies" not in packages[""], "the client has no dependencies"
-    return {name: packages[f"node_modules/{name}"]["license"] for name in packages[""]["devDependencies"]}
+    """What the JavaScript client is built and tested with, and what the owner's page has copied, with licences."""
+    found: dict[str, str] = {}
+    for folder in ("clients/js", "gateway/dashboard"):
+        packages = json.loads((ROOT / folder / "package-lock.json").read_text())["packages"]
+        assert "dependencies" not in packages[""], "the client has no dependencies"
+        found |= {name: packages[f"node_modules/{name}"]["license"] for name in packages[""]["devDependencies"]}
+    return found
 
 
 def commands(group: Any, words: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:

@@ -1,4 +1,4 @@
-"""The work of `sentio lag`: how far each group of the platform is behind the end of the log."""
+"""How far each group of the platform is behind the end of the log."""
 
 import time
 from dataclasses import dataclass

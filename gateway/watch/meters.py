@@ -1,0 +1,213 @@
+"""How the platform is doing beside what it says: lag, throughput, dead letters, heartbeats, who is connected."""
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from confluent_kafka import KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined] # its stubs forget to export them
+
+from gateway import clients
+from schemas import codec
+from schemas.topics import topics
+from sentio import kafka, lag, log
+from sentio.config import WatchSettings
+from sentio.errors import Retryable
+from sentio.kafka import Place
+from sentio.topics import DEAD_SUFFIX
+
+DAY_S = 86_400
+RATE_S = 10.0
+"""Over which a throughput is taken."""
+
+ERRORS_S = 300.0
+"""Over which dead letters are counted."""
+
+ANSWER_S = 5.0
+ENGINES = "engine.heartbeat"
+MOST_ENGINES = 100
+
+
+@dataclass(frozen=True, slots=True)
+class GroupLag:
+    """One consumer group, over all of its partitions."""
+
+    group: str
+    records: int
+    seconds: float
+    """Age of its oldest unread record."""
+
+    retention_left_s: float
+    """How long from now Kafka may delete what it has not read yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class TopicRate:
+    topic: str
+    per_s: float
+    dead: int
+    """Dead letters of the last five minutes."""
+
+    dead_total: int
+    """All that Kafka still keeps."""
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """What an engine said of itself last."""
+
+    engine: str
+    version: str
+    mode: str
+    state: str
+    beat_at: datetime
+    heard_at: datetime
+    """Kafka's time of the record: the engine's clock may be that of a day that is played again."""
+
+
+def group_lags(settings: WatchSettings) -> list[GroupLag]:
+    """Of every group of the platform, the one with least retention left first. Raises `Retryable`."""
+    days = {topic.full_name(settings.topic_prefix): topic.kafka_days for topic in topics().values()}
+    found: dict[str, list[lag.Lag]] = {}
+    for one in lag.lags(settings):
+        found.setdefault(one.group.removeprefix(f"{settings.topic_prefix}."), []).append(one)
+    made = []
+    for group, rows in found.items():
+        left_s = min(days.get(row.topic, 7) * DAY_S - row.oldest_unread_s for row in rows)
+        made.append(GroupLag(group, sum(row.lag for row in rows), max(row.oldest_unread_s for row in rows), left_s))
+    return sorted(made, key=lambda one: (one.retention_left_s, one.group))
+
+
+class Throughput:
+    """Ends of all topics, looked at again and again. Of one thread."""
+
+    def __init__(self, settings: WatchSettings) -> None:
+        self._settings = settings
+        self._admin = AdminClient(kafka.client(settings.kafka, name="sentio-watcher"))
+        self._places: list[Place] = []
+        self._samples: deque[tuple[float, dict[str, int]]] = deque()
+        self._begins: dict[str, int] = {}
+
+    def look(self) -> list[TopicRate]:
+        """Rates and dead letters now. Raises `Retryable`."""
+        if not self._places:
+            names = [topic.full_name(self._settings.topic_prefix) for topic in topics().values()]
+            states = kafka.describe(self._settings.kafka, [name + end for name in names for end in ("", DEAD_SUFFIX)])
+            self._places = [(name, number) for name, state in states.items() for number in range(state.partitions)]
+            letters = [place for place in self._places if place[0].endswith(DEAD_SUFFIX)]
+            self._begins = self._ends(letters, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
+        now_s = time.monotonic()
+        ends = self._ends(self._places, OffsetSpec.latest())  # type: ignore[no-untyped-call]
+        self._samples.append((now_s, ends))
+        while self._samples[0][0] < now_s - ERRORS_S:
+            self._samples.popleft()
+        before_s, before = next((s for s in reversed(self._samples) if s[0] <= now_s - RATE_S), self._samples[0])
+        oldest = self._samples[0][1]
+        made = []
+        for topic in topics().values():
+            name = topic.full_name(self._settings.topic_prefix)
+            dead = name + DEAD_SUFFIX
+            new = ends.get(name, 0) - before.get(name, 0)
+            made.append(
+                TopicRate(
+                    topic.name,
+                    round(new / (now_s - before_s), 1) if now_s > before_s else 0.0,
+                    ends.get(dead, 0) - oldest.get(dead, 0),
+                    ends.get(dead, 0) - self._begins.get(dead, 0),
+                )
+            )
+        return made
+
+    def _ends(self, places: list[Place], spec: Any) -> dict[str, int]:
+        """Sum of the offsets of each topic's partitions."""
+        if not places:
+            return {}
+        futures = self._admin.list_offsets({TopicPartition(*p): spec for p in places}, request_timeout=ANSWER_S)
+        sums: dict[str, int] = {}
+        try:
+            for place, future in futures.items():
+                sums[place.topic] = sums.get(place.topic, 0) + future.result(ANSWER_S + 1).offset
+        except (KafkaException, TimeoutError) as failure:
+            self._places = []
+            raise Retryable(f"kafka at {self._settings.kafka} (SENTIO_KAFKA): {failure}") from failure
+        return sums
+
+
+class Beats:
+    """The newest beat of each engine."""
+
+    def __init__(self, settings: WatchSettings) -> None:
+        self._settings = settings
+        self._next: dict[Place, int] = {}
+        self._engines: dict[str, Engine] = {}
+
+    def look(self) -> list[Engine]:
+        """Raises `Retryable`."""
+        for messages in self._news():
+            decoded = codec.decode(topics()[ENGINES].event, [message.value() for message in messages])
+            for index, row in zip(decoded.kept, decoded.records.to_pylist(), strict=True):
+                heard_at = datetime.fromtimestamp(messages[index].timestamp()[1] / 1000, UTC)
+                known = self._engines.get(row["engine"])
+                if known is None or heard_at >= known.heard_at:
+                    said = {name: row[name] for name in ("engine", "version", "mode", "state", "beat_at")}
+                    self._engines[row["engine"]] = Engine(**said, heard_at=heard_at)
+        newest = sorted(self._engines.values(), key=lambda one: one.heard_at, reverse=True)[:MOST_ENGINES]
+        self._engines = {one.engine: one for one in newest}
+        return newest
+
+    def _news(self) -> Iterator[list[Any]]:
+        name = topics()[ENGINES].full_name(self._settings.topic_prefix)
+        state = kafka.describe(self._settings.kafka, [name]).get(name)
+        if state is None:
+            return
+        spans = kafka.spans(self._settings.kafka, [(name, number) for number in range(state.partitions)])
+        news = {p: (max(first, self._next.get(p, 0)), end) for p, (first, end) in spans.items()}
+        yield from kafka.read(self._settings.kafka, news)
+        self._next = {place: end for place, (_, end) in spans.items()}
+
+
+def connected(settings: WatchSettings) -> dict[str, int] | None:
+    """Clients by instance of the stream; None where no Redis tells."""
+    if settings.redis is None:
+        return None
+    counts: dict[str, int] = {}
+    for one in clients.connected(settings):
+        counts[one.instance] = counts.get(one.instance, 0) + 1
+    return counts
+
+
+class Meters:
+    """All of it, each as often as it is worth. Of one thread; what cannot be had keeps its last value, and says why."""
+
+    def __init__(self, settings: WatchSettings) -> None:
+        throughput, beats = Throughput(settings), Beats(settings)
+        self._asked: dict[str, tuple[float, Callable[[], Any]]] = {
+            "topics": (1.0, throughput.look),
+            "engines": (2.0, beats.look),
+            "groups": (2.0, lambda: group_lags(settings)),
+            "clients": (5.0, lambda: connected(settings)),
+        }
+        self._due_s = dict.fromkeys(self._asked, 0.0)
+        self._once = log.OncePer()
+        self.known: dict[str, Any] = {"topics": [], "engines": [], "groups": [], "clients": None}
+        self.wrong: dict[str, str] = {}
+        """What could not be had, and why."""
+
+    def look(self) -> None:
+        """Ask for what is due."""
+        for name, (every_s, ask) in self._asked.items():
+            began_s = time.monotonic()
+            if began_s < self._due_s[name]:
+                continue
+            try:
+                self.known[name] = ask()
+                self.wrong.pop(name, None)
+            except Retryable as failure:
+                self.wrong[name] = str(failure)
+                if self._once.due(name):
+                    log.get().warning("waiting, will try again", what=name, cause=str(failure))
+            # What takes long, as lag does when all are behind, is asked for less often.
+            self._due_s[name] = time.monotonic() + max(every_s, 2 * (time.monotonic() - began_s))

@@ -1,0 +1,57 @@
+"""Keeps in the database what is seen, for the owner's page: the present, and the minutes of the last days."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from psycopg import Connection
+
+from gateway.wire import dumps
+from sentio.config import WatchSettings
+from sentio.database import connect, outages_are_retryable
+
+KEPT_DAYS = 8
+STATEMENT_S = 5.0
+
+_NOW = (
+    "insert into watch_now (one, at, document) values (true, %s, %s)"
+    " on conflict (one) do update set at = excluded.at, document = excluded.document"
+)
+_MINUTE = (
+    "insert into watch_minutes (minute_at, document) values (%s, %s)"
+    " on conflict (minute_at) do update set document = excluded.document"
+)
+_OLD = "delete from watch_minutes where minute_at < now() - make_interval(days => %s)"
+
+
+class Record:
+    """Its own connection, made again after an outage. Of one thread."""
+
+    def __init__(self, settings: WatchSettings) -> None:
+        self._database = settings.database
+        self._connection: Connection | None = None
+
+    def now(self, at: datetime, document: Mapping[str, Any]) -> None:
+        """Replace how things stand. Raises `Retryable`."""
+        self._write(_NOW, at, dumps(document))
+
+    def minute(self, at: datetime, document: Mapping[str, Any]) -> None:
+        """Keep a minute, and drop those that are too old. Raises `Retryable`."""
+        self._write(_MINUTE, at, dumps(document))
+        self._write(_OLD, KEPT_DAYS)
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _write(self, statement: str, *values: object) -> None:
+        try:
+            if self._connection is None or self._connection.closed:
+                self._connection = connect(self._database, name="sentio-watcher", statement_timeout_s=STATEMENT_S)
+                self._connection.autocommit = True
+            with outages_are_retryable():
+                self._connection.execute(statement, values)
+        except BaseException:
+            self.close()
+            raise
