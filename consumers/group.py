@@ -103,6 +103,8 @@ class Group:
             self._consumer.idle()
         except Retryable as failure:
             self._say("idle", failure)
+        except Fenced as fence:
+            self._on_fence(fence)
 
     # --- partitions ------------------------------------------------------------------------------------------------
 
@@ -211,7 +213,7 @@ class Group:
         topic = topic_of_name(name, self._settings.topic_prefix)
         decoded = codec.decode(topic.event, messages.values())
         ranges = {p: Range(self._next[name, p], high + 1) for p, (_, high) in messages.spans().items()}
-        batch = polled.batch(topic, messages, decoded, ranges)
+        batch = polled.batch(topic, messages, decoded, ranges, originals=self._consumer.wants_originals)
         self._bury(name, messages, "decode", dict(decoded.poison))
         poison = len(decoded.poison) + self._process(name, batch, messages)
         self._dead.count(good=len(messages) - poison, poison=poison)

@@ -1,7 +1,7 @@
 """The unit of work of every consumer: the records of one topic from one poll, as columns."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
@@ -35,6 +35,9 @@ class Batch:
     ranges: Mapping[int, Range]
     """By partition. Covers messages that were dropped or dead-lettered too, so may be wider than the rows."""
 
+    originals: pa.RecordBatch | None = None
+    """Key, value and headers of each row as they are in the log, for a consumer that ``wants_originals``."""
+
     def __len__(self) -> int:
         return int(self.records.num_rows)
 
@@ -55,7 +58,7 @@ class Batch:
         """The part of the batch in these partitions, ranges included."""
         kept = self.where([partition in partitions for partition in self.partitions.to_pylist()])
         ranges = {partition: span for partition, span in self.ranges.items() if partition in partitions}
-        return Batch(kept.topic, kept.records, kept.partitions, kept.offsets, kept.timestamps_ms, ranges)
+        return replace(kept, ranges=ranges)
 
     def _each(self, change: Callable[[pa.RecordBatch | pa.Array], pa.RecordBatch | pa.Array]) -> "Batch":
         return Batch(
@@ -65,4 +68,5 @@ class Batch:
             change(self.offsets),
             change(self.timestamps_ms),
             self.ranges,
+            None if self.originals is None else change(self.originals),
         )

@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from sentio.cli import clients, data, publish, run, schemas, sidecar, stack, topics, verify, webhooks
+from sentio.cli import archive, clients, data, publish, run, schemas, sidecar, stack, topics, verify, webhooks
 from sentio.cli.demo import command as demo
 from sentio.errors import Fatal, Retryable, SettingError
 
@@ -26,6 +26,7 @@ app.command("skip")(data.skip)
 app.command("verify")(verify.verify)
 app.add_typer(sidecar.app, name="sidecar")
 app.add_typer(stack.app, name="stack")
+app.add_typer(archive.app, name="archive")
 app.add_typer(clients.app, name="clients")
 app.add_typer(topics.app, name="topics")
 app.add_typer(schemas.app, name="schemas")

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 CONSUMERS = {
     "store": "consumers.store.store:Store",
     "aggregates": "consumers.aggregates.aggregates:Aggregates",
+    "archive": "consumers.archive.archive:Archive",
 }
 GATEWAYS = {"stream": "gateway.stream.workers:main", "rest": "gateway.rest.app:main"}
 PRODUCERS = {"webhooks": "producers.webhooks.app:main"}
@@ -28,7 +29,10 @@ STALLED_S = 60.0
 
 def run(
     name: Annotated[
-        str, typer.Argument(help="store, aggregates, stream, rest, webhooks, or module:Class of a consumer of yours.")
+        str,
+        typer.Argument(
+            help="store, aggregates, archive, stream, rest, webhooks, or module:Class of a consumer of yours."
+        ),
     ],
     workers: Annotated[
         int | None, typer.Option(help="Of stream: processes that share its port; else SENTIO_STREAM_WORKERS.", min=1)
@@ -54,11 +58,11 @@ def run(
 def _consume(where: str) -> None:
     from consumers.group import Group
     from sentio import metrics
-    from sentio.config import ConsumerSettings, load
+    from sentio.config import load
     from sentio.stopping import on_stop
 
-    settings = load(ConsumerSettings)
     kind: type[Consumer] = _load(where)  # type: ignore[assignment] # a consumer class, by the word of the caller
+    settings = load(kind.settings_kind)
     stop = threading.Event()
     on_stop(stop.set)
     group = Group(kind(settings) if kind.owns_offsets else kind(), settings, stop=stop)  # type: ignore[call-arg]
