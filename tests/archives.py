@@ -3,12 +3,15 @@
 import os
 import subprocess
 import sys
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from confluent_kafka import Producer
+from pyarrow import fs
 
 from consumers.archive import reading
 from consumers.archive.reading import Record
@@ -18,15 +21,51 @@ from sentio import kafka
 from sentio import topics as plan
 from sentio.config import ArchiveSettings, load
 from sentio.kafka import Place
+from sentio.stack.processes import answers, free_port, until
 from tests.samples import encoded, trade
 
 PROGRAM = Path(sys.executable).parent / "sentio"
+MOTO = Path(__file__).parents[1] / ".sentio/moto/bin/moto_server"
 TOPIC = "trades.executed"
 
 
-def archive_settings(bootstrap: str, prefix: str, root: Path | str, **more: Any) -> ArchiveSettings:
+@dataclass(frozen=True)
+class Bucket:
+    """A bucket of a server with S3's protocol, as settings name it."""
+
+    settings: dict[str, str]
+
+
+@contextmanager
+def s3_server() -> Iterator[str]:
+    """URL of a server with S3's protocol and a bucket ``archives``."""
+    for _ in range(5):  # another one may take the port before it does
+        port = free_port(None)
+        server = subprocess.Popen([MOTO, "-H", "127.0.0.1", "-p", str(port)], stderr=subprocess.DEVNULL)
+        try:
+            if until(lambda: answers(port) or server.poll() is not None, timeout_s=60) and server.poll() is None:  # noqa: B023
+                client = fs.S3FileSystem(
+                    access_key="key", secret_key="secret", scheme="http", endpoint_override=f"127.0.0.1:{port}",
+                    region="us-east-1", allow_bucket_creation=True,
+                )  # fmt: skip
+                client.create_dir("archives")
+                yield f"http://127.0.0.1:{port}"
+                return
+        finally:
+            server.kill()
+            server.wait()
+    raise AssertionError("moto_server did not start")
+
+
+def bucket(url: str) -> Bucket:
+    """A place of its own on the server."""
+    place = f"s3://archives/{uuid.uuid4().hex[:8]}"
+    return Bucket({"archive": place, "archive_endpoint": url, "archive_key": "key", "archive_secret": "secret"})
+
+
+def archive_settings(bootstrap: str, prefix: str, **more: Any) -> ArchiveSettings:
     """Settings of an archive whose topics exist; files are cut early."""
-    given = {"kafka": bootstrap, "topic_prefix": prefix, "archive": str(root), "partitions": 2, "archive_file_s": 0.2}
+    given = {"kafka": bootstrap, "topic_prefix": prefix, "partitions": 2, "archive_file_s": 0.2}
     settings = load(ArchiveSettings, **(given | more))
     plan.apply(settings, [change for change in plan.plan(settings) if change.lines])
     return settings

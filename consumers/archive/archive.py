@@ -96,9 +96,9 @@ class Archive(Consumer):
         if owned.head.topic_id != topic_ids[place]:
             topic, partition = place
             raise Fatal(
-                f"{topic}[{partition}] is another topic (id {topic_ids[place]}) than the one that the archive holds up to"
-                f" offset {owned.head.next_offset} (id {owned.head.topic_id}); to begin with the new one, behind what is"
-                f" archived: sentio skip {self.name} {topic} {partition} --new-topic"
+                f"{topic}[{partition}] is another topic (id {topic_ids[place]}) than the one that the archive holds up"
+                f" to offset {owned.head.next_offset} (id {owned.head.topic_id}); to begin with the new one, behind"
+                f" what is archived: sentio skip {self.name} {topic} {partition} --new-topic"
             )
         return owned
 
