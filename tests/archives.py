@@ -65,7 +65,13 @@ def bucket(url: str) -> Bucket:
 
 def archive_settings(bootstrap: str, prefix: str, **more: Any) -> ArchiveSettings:
     """Settings of an archive whose topics exist; files are cut early."""
-    given = {"kafka": bootstrap, "topic_prefix": prefix, "partitions": 2, "archive_file_s": 0.2}
+    given = {
+        "kafka": bootstrap,
+        "topic_prefix": prefix,
+        "partitions": 2,
+        "archive_file_s": 0.2,
+        "session_timeout_ms": 6_000,
+    }
     settings = load(ArchiveSettings, **(given | more))
     plan.apply(settings, [change for change in plan.plan(settings) if change.lines])
     return settings

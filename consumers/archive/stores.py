@@ -19,7 +19,7 @@ from sentio.config import ArchiveSettings
 from sentio.errors import Retryable, SettingError
 
 CONNECT_TIMEOUT_S = 5.0
-REQUEST_TIMEOUT_S = 15.0
+REQUEST_TIMEOUT_S = 10.0
 UNFINISHED = "_unfinished"
 """Folder, in a folder's archive, of files that are being written."""
 LEFT_S = 86_400.0
@@ -155,6 +155,8 @@ def _s3(settings: ArchiveSettings) -> fs.S3FileSystem:
         endpoint_override=endpoint.netloc or None,
         connect_timeout=CONNECT_TIMEOUT_S,
         request_timeout=REQUEST_TIMEOUT_S,
+        # The loop must turn again within what /livez allows (60 s).
+        retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=2),
         # A small object is then one request.
         allow_delayed_open=True,
     )

@@ -9,7 +9,6 @@ from consumers.archive import manifests
 from consumers.archive.compaction import unnamed
 from consumers.archive.manifests import Absent, File, View
 from consumers.archive.stores import Store
-from sentio.errors import Fatal
 from sentio.kafka import Place
 
 
@@ -95,13 +94,13 @@ def _faults(store: Store, found: View, file: File) -> list[str]:
     return faults
 
 
-def _offsets(parquet: pq.ParquetFile) -> tuple[int, int]:
-    """Lowest and highest offset, from the file's own statistics."""
+def _offsets(parquet: pq.ParquetFile) -> tuple[int, int] | None:
+    """Lowest and highest offset, from the file's own statistics; None where it has none."""
     column = parquet.schema_arrow.get_field_index("kafka_offset")
     # Columns of lists and structs count as their leaves; those come last.
     groups = [
         parquet.metadata.row_group(index).column(column).statistics for index in range(parquet.metadata.num_row_groups)
     ]
     if not groups or any(group is None or not group.has_min_max for group in groups):
-        raise Fatal("archive: a file without statistics")
+        return None
     return min(group.min for group in groups), max(group.max for group in groups)

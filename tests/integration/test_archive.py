@@ -70,7 +70,7 @@ def test_archive_is_the_log_over_a_rebalance_poison_and_compaction(
         poison.produce(full_name(settings), b"no Avro", b"key", partition=0)
         assert poison.flush(30) == 0
         with running(Archive(settings), settings) as second:
-            until(lambda: second.ready)
+            until(lambda: second.ready and second._next)
             produce(settings, 30, first=30)
             until(lambda: archived() == 61)
         produce(settings, 30, first=60)
@@ -93,9 +93,7 @@ def test_archive_is_the_log_over_a_rebalance_poison_and_compaction(
 
 
 def test_kills_at_random_moments_neither_lose_nor_double_a_record(kafka: Kafka, tmp_path: Path) -> None:
-    settings = archive_settings(
-        kafka.bootstrap, kafka.prefix, archive=str(tmp_path), session_timeout_ms=6_000, archive_file_s=0.05
-    )
+    settings = archive_settings(kafka.bootstrap, kafka.prefix, archive=str(tmp_path), archive_file_s=0.05)
     store = open_store(settings)
     chance = random.Random(7)
     sent = 0
@@ -147,7 +145,7 @@ def test_loss_and_a_topic_made_anew_are_named_and_accepted_by_hand(kafka: Kafka,
     until(lambda: full_name(settings) not in describe(settings.kafka, [full_name(settings)]))
     archive_settings(kafka.bootstrap, kafka.prefix, archive=str(tmp_path), partitions=1)
     produce(settings, 4)
-    with pytest.raises(Fatal, match="is another topic .* sentio skip archive .* 0 --new-topic"):
+    with pytest.raises(Fatal, match=r"is another topic .* sentio skip archive .* 0 --new-topic"):
         Group(Archive(settings), settings, stop=threading.Event()).run()
     accepted = command(settings, "skip", "archive", "trades.executed", "0", "--new-topic")
     assert accepted.returncode == 0, accepted.stderr

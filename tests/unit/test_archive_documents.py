@@ -11,7 +11,7 @@ from tests.integration.test_docs import code
 from tests.members import live
 
 SAID = {
-    "turnover.py": ["SQQQ 3 33681.18", "TQQQ 3 33463.14", "UVXY 2 22570.14"],
+    "turnover.py": ["SQQQ 3 34014.24", "TQQQ 3 33687.18", "UVXY 2 22567.14"],
     "fills.py": ["SQQQ 3", "TQQQ 3", "UVXY 2"],
 }
 

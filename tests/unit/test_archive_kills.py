@@ -1,6 +1,7 @@
 """Whatever process dies, freezes or wakes at whatever step, the archive holds each record once, where it was."""
 
 import itertools
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
@@ -60,10 +61,15 @@ class Stepping(Folder):
         super().move(path, to)
 
 
+def offsets_in(file: Path) -> list[int]:
+    offsets: list[int] = pq.ParquetFile(file).read(["kafka_offset"])["kafka_offset"].to_pylist()
+    return offsets
+
+
 def by_pattern(store: Store) -> list[int]:
     """Offsets of the rows that a query by pattern finds."""
     files = Path(store.root, TOPIC).rglob("*.parquet")
-    return sorted(offset for file in files for offset in pq.read_table(file)["kafka_offset"].to_pylist())
+    return sorted(offset for file in files for offset in offsets_in(file))
 
 
 def assert_whole(store: Store) -> None:
@@ -73,6 +79,14 @@ def assert_whole(store: Store) -> None:
     assert found is not None
     assert (found.faults, found.rows, found.next) == ([], len(RECORDS), OFFSETS[-1] + 1)
     assert verifying.strays(store, {TOPIC}) == []
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An archive of several small files an hour."""
+    root = tmp_path_factory.mktemp("archive")
+    live(Folder(root), steps=[2])
+    return root
 
 
 def roots(tmp_path: Path) -> Iterator[tuple[int, Path]]:
@@ -160,10 +174,11 @@ def test_compaction_makes_a_file_of_each_hour_that_is_over(tmp_path: Path) -> No
 
 def test_compaction_killed_at_any_step_shows_readers_no_row_twice_and_is_ended_by_the_next(
     tmp_path: Path,
+    written: Path,
 ) -> None:
     for step, root in roots(tmp_path):
         dying, store = Stepping(root, step, killed), Folder(root)
-        live(store, steps=[3])
+        shutil.copytree(written, root, dirs_exist_ok=True)
         try:
             compacted(dying)
         except Killed:
@@ -175,10 +190,10 @@ def test_compaction_killed_at_any_step_shows_readers_no_row_twice_and_is_ended_b
             return
 
 
-def test_two_compactions_at_once_leave_a_whole_archive(tmp_path: Path) -> None:
+def test_two_compactions_at_once_leave_a_whole_archive(tmp_path: Path, written: Path) -> None:
     for step, root in roots(tmp_path):
         store = Folder(root)
-        live(store, steps=[2])
+        shutil.copytree(written, root, dirs_exist_ok=True)
         frozen = Stepping(root, step, partial(compacted, store))
         with suppress(Retryable):
             compacted(frozen)
@@ -189,10 +204,12 @@ def test_two_compactions_at_once_leave_a_whole_archive(tmp_path: Path) -> None:
             return
 
 
-def test_reader_goes_on_over_a_compaction_at_any_step_of_its(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reader_goes_on_over_a_compaction_at_any_step_of_its(
+    tmp_path: Path, written: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(reading, "READ_ROWS", 1)
     for step, root in roots(tmp_path):
-        live(Folder(root), steps=[1])
+        shutil.copytree(written, root, dirs_exist_ok=True)
         store = Stepping(root, step, partial(compacted, Folder(root)))
         assert read(store) == RECORDS
         if store.steps < step:

@@ -24,6 +24,7 @@ KINDS = (
     config.Settings,
     config.DatabaseSettings,
     config.ConsumerSettings,
+    config.ArchiveSettings,
     config.PublisherSettings,
     config.SidecarSettings,
     config.WebhookSettings,
