@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 import pyarrow as pa
 
@@ -59,8 +60,10 @@ def batch(numbers: Sequence[int], span: Range) -> Batch:
     )
 
 
-def archive(store: Store) -> Archive:
-    made = Archive(load(ArchiveSettings, archive=store.root, archive_file_s=1e-9))
+def archive(store: Store, **more: Any) -> Archive:
+    """A member that writes at once, or as ``more`` settings say."""
+    settings = load(ArchiveSettings, archive=store.root, archive_file_s=1e-9).model_copy(update=more)
+    made = Archive(settings)
     made._store = store
     return made
 

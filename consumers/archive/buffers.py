@@ -52,10 +52,10 @@ class Buffer:
 
     def add(self, rows: pa.RecordBatch, span: Range) -> None:
         """Take rows in the order of their offsets."""
-        if self._first is None:
-            self._first = span.first
         if not self.waits:
             self.since_s = time.monotonic()
+        if self._first is None:
+            self._first = span.first
         self.next = span.next
         if not len(rows):
             return

@@ -1,9 +1,9 @@
 """A document in the archive that has one writer at a time, on any store: decision 0029.
 
-Each writer has objects of its own, named by generation, owner and number; the highest name counts. A writer that wants to
-do what others must not undo says so in its own object first, and then looks whether it still has the highest. One that
-takes over makes its object first, and reads the one before it then. So either the old writer sees the new one, or the
-new one reads what the old one is about to do. No store needs a conditional write for that.
+Each writer has objects of its own, named by generation, owner and number; the highest name counts. A writer that wants
+to do what others must not undo says so in its own object first, and then looks whether it still has the highest. One
+that takes over makes its object first, and reads the one before it then. So either the old writer sees the new one, or
+the new one reads what the old one is about to do. No store needs a conditional write for that.
 """
 
 import json
