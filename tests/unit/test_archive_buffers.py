@@ -5,11 +5,12 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from consumers.archive import files
 from consumers.archive.stores import Folder
 from consumers.consumer import Fenced
 from sentio.batch import Range
 from sentio.errors import Fatal, Retryable
-from tests.members import PLACE, RECORDS, archive, batch, read
+from tests.members import PLACE, RECORDS, START_MS, archive, batch, read
 
 NEVER_S = 1_000.0
 
@@ -75,3 +76,16 @@ def test_manifest_that_is_none_ends_it_by_name(tmp_path: Path) -> None:
     store.put(name, b"[]")
     with pytest.raises(Fatal, match=name):
         archive(store).assigned({PLACE: "id"})
+
+
+def test_record_without_a_time_of_any_calendar_lies_in_the_first_hour_of_all() -> None:
+    times_ms = [START_MS, -1, 10**18, START_MS + files.HOUR_MS]
+    rows = pa.table({"kafka_timestamp_ms": pa.array(times_ms, pa.int64())})
+
+    found = {hour: part["kafka_timestamp_ms"].to_pylist() for hour, part in files.by_hour(rows)}
+
+    assert found == {
+        "date=1970-01-01/hour=00": [-1, 10**18],
+        "date=2026-11-20/hour=13": [START_MS],
+        "date=2026-11-20/hour=14": [START_MS + files.HOUR_MS],
+    }

@@ -229,7 +229,7 @@ def test_head_forgets_files_that_were_compacted(tmp_path: Path, monkeypatch: pyt
     assert_whole(store)
 
 
-def test_record_of_no_time_is_kept_and_a_range_of_times_and_offsets_is_read(tmp_path: Path) -> None:
+def test_range_of_offsets_or_times_is_read(tmp_path: Path) -> None:
     store = Folder(tmp_path)
     live(store, steps=[3])
 
