@@ -28,7 +28,7 @@ OFFSETS = [0, 1, 2, 3, 4, 6, 7, 8]
 
 
 def record(number: int) -> Record:
-    headers = [("n", b"%d" % number)] if number % 2 else []
+    headers: list[tuple[str, bytes | None]] = [("n", b"%d" % number)] if number % 2 else []
     value = encoded(trade(number), number=number)
     return Record(*PLACE, OFFSETS[number], TIMES_MS[number], b"key", value, headers)
 

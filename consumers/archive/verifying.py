@@ -67,7 +67,8 @@ def strays(store: Store, topics: set[str]) -> list[str]:
 def _gaps(found: View) -> list[str]:
     """Offsets between the oldest and the next that neither a file nor a reason accounts for."""
     head = found.head
-    spans = sorted((one.epoch, one.first, one.next) for one in [*found.files, *head.absent])
+    said: list[File | Absent] = [*found.files, *head.absent]
+    spans = sorted((one.epoch, one.first, one.next) for one in said)
     if head.next_offset is not None:
         spans.append((head.epoch, head.next_offset, head.next_offset))
     faults = []

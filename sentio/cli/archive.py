@@ -29,7 +29,8 @@ def list_(
     _, store, places = _opened(topic)
     if files:
         for place in places:
-            for file in found.files if (found := manifests.view(store, place)) else []:
+            held = manifests.view(store, place)
+            for file in held.files if held else []:
                 print(f"{store.url}/{file.path}")
         return
     _show([found for place in places if (found := verifying.summary(store, place))], as_json=as_json)

@@ -87,7 +87,9 @@ def test_archive_is_the_log_over_a_rebalance_poison_and_compaction(
     if not in_bucket:
         pattern = f"{store.root}/{full_name(settings)}/**/*.parquet"
         fills = f"read_parquet('{pattern}', hive_partitioning = true)"
-        [counted] = duckdb.sql(f"select count(*), count(distinct event_id), sum(quantity) from {fills}").fetchall()
+        asked = duckdb.sql(f"select count(*), count(distinct event_id), sum(quantity) from {fills}")
+        assert asked
+        [counted] = asked.fetchall()
         assert (counted[0], counted[1]) == (90, 90)
         assert pl.read_parquet(pattern).select(pl.col("quantity").sum()).item() == counted[2]
 
