@@ -16,7 +16,7 @@ RUN cd /tmp/gateway/dashboard && npm ci --silent && npm run --silent build
 FROM python:3.11-slim-trixie
 
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
-RUN useradd --system --uid 10001 --home-dir /srv/sentio --create-home sentio
+RUN useradd --system --uid 10001 --home-dir /srv/sentio --create-home sentio && install -d -o sentio /archive
 WORKDIR /srv/sentio
 
 # Before the code, so that a change of the code does not install everything again.

@@ -5,6 +5,7 @@ BIN    := $(VENV)/bin
 JARS   := .sentio/kafka-jars/.complete
 PUSHER := tests/pusher/node_modules/.complete .sentio/pysher/.complete
 SCHEMATHESIS := .sentio/schemathesis/.complete
+MOTO   := .sentio/moto/.complete
 NODE   := clients/js/node_modules
 PAGE   := gateway/dashboard/page/vendor/.complete
 ARGS   ?=
@@ -89,12 +90,18 @@ $(SCHEMATHESIS): tests/schemathesis/requirements.txt | tools
 	@.sentio/schemathesis/bin/pip install --quiet --require-hashes -r $< >&2
 	@touch $@
 
+# A server with S3's protocol, for the archive.
+$(MOTO): tests/moto/requirements.txt | tools
+	@$(PYTHON) -m venv --clear .sentio/moto >&2
+	@.sentio/moto/bin/pip install --quiet --require-hashes -r $< >&2
+	@touch $@
+
 # ENGINE=cpp: the day is that of the engine in examples/engine-cpp, built with cmake and a C++17 compiler.
 demo: setup
 	@$(BIN)/sentio demo $(if $(ENGINE),--engine $(ENGINE)) $(ARGS)
 
 # In two processes: most tests wait for servers most of the time.
-test: setup $(PUSHER) $(SCHEMATHESIS) $(NODE)/.complete
+test: setup $(PUSHER) $(SCHEMATHESIS) $(MOTO) $(NODE)/.complete
 	$(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # The proof of exactly-once for longer than `make test` runs it: three storms of a million events, each of a fresh seed.
@@ -107,7 +114,7 @@ bench: setup
 	$(BIN)/python -m benchmarks $(if $(ONLY),--only $(ONLY)) $(ARGS)
 
 # The integration suite again, on Kafka and TimescaleDB in containers built here.
-test-containers: setup $(PUSHER) $(SCHEMATHESIS) $(NODE)/.complete
+test-containers: setup $(PUSHER) $(SCHEMATHESIS) $(MOTO) $(NODE)/.complete
 	deploy/images/test $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder tests/integration $(ARGS)
 
 check: setup
@@ -125,7 +132,7 @@ lock:
 	$(BIN)/pip install --quiet uv==0.13.8
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras --generate-hashes \
 	  --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' --output-file requirements.lock pyproject.toml requirements.build.in
-	for tool in pusher schemathesis; do \
+	for tool in moto pusher schemathesis; do \
 	  $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
 	    --custom-compile-command 'make lock' --output-file tests/$$tool/requirements.txt tests/$$tool/requirements.in || exit 1; \
 	done

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from sentio.batch import Batch
+from sentio.config import ConsumerSettings
 from sentio.kafka import Place
 
 
@@ -30,6 +31,12 @@ class Consumer:
 
     owns_offsets: ClassVar[bool] = False
 
+    wants_originals: ClassVar[bool] = False
+    """Batches come with the keys, values and headers of the log, which costs an object for each message."""
+
+    settings_kind: ClassVar[type[ConsumerSettings]] = ConsumerSettings
+    """What `sentio run` loads for it."""
+
     def open(self) -> None:
         """Connect, migrate, warm up; may raise `Retryable` and is then called again."""
 
@@ -48,14 +55,17 @@ class Consumer:
         raise NotImplementedError
 
     def idle(self) -> None:
-        """Called between batches, many times a second; `Retryable` is logged and it is called again later."""
+        """Called between batches, many times a second; `Retryable` is logged and it is called again later.
+
+        May raise `Fenced`, as `process` may.
+        """
 
     def close(self) -> None:
         """Let go of everything."""
 
 
 class Fenced(Exception):
-    """Raised by `process`: these partitions have another owner, or stand elsewhere; nothing was written.
+    """Raised by `process` or `idle`: these partitions have another owner, or stand elsewhere; nothing was written.
 
     ``moved`` are still ours but at another offset: the runner asks `assigned` again. ``gone`` belong to another
     generation: it drops them and waits for the group to say so too.

@@ -114,6 +114,8 @@ class Group:
             self._consumer.idle()
         except Retryable as failure:
             self._say("idle", failure)
+        except Fenced as fence:
+            self._on_fence(fence)
 
     # --- partitions ------------------------------------------------------------------------------------------------
 
@@ -223,7 +225,10 @@ class Group:
         topic = topic_of_name(base or name, self._settings.topic_prefix)
         decoded = codec.decode(topic.event, messages.values())
         ranges = {p: Range(self._next[name, p], high + 1) for p, (_, high) in messages.spans().items()}
-        batch = polled.batch(topic, messages, decoded, ranges, name if base else None)
+        redrive = name if base else None
+        batch = polled.batch(
+            topic, messages, decoded, ranges, redrive_topic=redrive, originals=self._consumer.wants_originals
+        )
         self._bury(name, messages, "decode", dict(decoded.poison))
         poison = len(decoded.poison) + self._process(name, batch, messages)
         if base is None:  # of what was refused before much may be refused again, and that is no news of a deployment

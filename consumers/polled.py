@@ -169,20 +169,43 @@ def of_client(found: Sequence[Message]) -> Polled:
     return Polled([(topic, ClientMessages(messages)) for topic, messages in by_topic.items()], errors)
 
 
+ORIGINALS = pa.schema(
+    [
+        pa.field("key", pa.binary()),
+        pa.field("value", pa.binary()),
+        pa.field("headers", pa.list_(pa.struct([("name", pa.string()), ("value", pa.binary())]))),
+    ]
+)
+"""Columns of `Batch.originals`."""
+
+
 def batch(
     topic: Topic,
     messages: Messages,
     decoded: Decoded,
     ranges: Mapping[int, Range],
+    *,
     redrive_topic: str | None = None,
+    originals: bool = False,
 ) -> Batch:
-    """The batch of what could be decoded of the messages."""
+    """The batch of what could be decoded of the messages; on request with their keys, values and headers."""
     columns = messages.columns()
     if decoded.poison:
         kept = pa.array(decoded.kept, pa.int64())
         columns = tuple(column.take(kept) for column in columns)
     partitions, offsets, timestamps_ms = columns
-    return Batch(topic, decoded.records, partitions, offsets, timestamps_ms, ranges, redrive_topic)
+    kept_originals = _originals(messages, decoded.kept) if originals else None
+    return Batch(topic, decoded.records, partitions, offsets, timestamps_ms, ranges, redrive_topic, kept_originals)
+
+
+def _originals(messages: Messages, kept: Sequence[int]) -> pa.RecordBatch:
+    letters = [messages.letter(index) for index in kept]
+    columns = [
+        [key for _, _, key, _, _ in letters],
+        [value for _, _, _, value, _ in letters],
+        [[{"name": name, "value": value} for name, value in headers] for *_, headers in letters],
+    ]
+    return pa.record_batch([pa.array(c, kind) for c, kind in zip(columns, ORIGINALS.types, strict=True)], ORIGINALS)
 
 
 def _place(message: Message) -> Place:

@@ -38,6 +38,9 @@ class Batch:
     redrive_topic: str | None = None
     """Full name of the topic by which these records came again, having been dead letters of this group."""
 
+    originals: pa.RecordBatch | None = None
+    """Key, value and headers of each row as they are in the log, for a consumer that ``wants_originals``."""
+
     def __len__(self) -> int:
         return int(self.records.num_rows)
 
@@ -71,4 +74,5 @@ class Batch:
             partitions=change(self.partitions),
             offsets=change(self.offsets),
             timestamps_ms=change(self.timestamps_ms),
+            originals=None if self.originals is None else change(self.originals),
         )

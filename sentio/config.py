@@ -89,6 +89,33 @@ class ReplaySettings(DatabaseSettings):
     replay_state: Path = Field(Path(".sentio/replays"), description="folder of the jobs of 'sentio replay'")
 
 
+class ArchiveSettings(ConsumerSettings):
+    """The archive: `sentio run archive`, `sentio archive`."""
+
+    archive: str = Field(
+        "archive", min_length=1, description="where the archive is: a folder, or s3://bucket/prefix", max_length=1_000
+    )
+    archive_endpoint: str | None = Field(
+        None, pattern=r"^https?://[^/]+/?$", description="URL of a store with S3's protocol; unset: Amazon's"
+    )
+    archive_region: str = Field("us-east-1", min_length=1, description="region of the bucket")
+    archive_key: SecretStr | None = Field(
+        None, description="access key of the bucket; unset: as AWS's own tools find it (environment, file, instance)"
+    )
+    archive_secret: SecretStr | None = Field(None, description="secret of that access key")
+    archive_file_bytes: int = Field(
+        64 << 20, ge=1_024, le=1 << 30, description="a partition's records are written when they take so many bytes"
+    )
+    archive_file_s: float = Field(
+        300.0, gt=0, le=86_400, description="and at the latest when the first of them is so many seconds old"
+    )
+    archive_memory_bytes: int = Field(
+        512 << 20,
+        ge=1 << 20,
+        description="most bytes that records of all partitions take before the largest is written",
+    )
+
+
 class PublisherSettings(Settings):
     """A process that publishes: `sentio play`, `sentio simulate`, or your engine."""
 

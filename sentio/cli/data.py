@@ -62,7 +62,7 @@ def lag(*, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
 
 
 def skip(
-    group: Annotated[str, typer.Argument(help="store, aggregates, or the name of a consumer of yours.")],
+    group: Annotated[str, typer.Argument(help="store, aggregates, archive, or the name of a consumer of yours.")],
     topic: Annotated[str, typer.Argument(help="Topic, with or without prefix.")],
     partition: Annotated[int, typer.Argument(help="Partition of the topic.")],
     to: Annotated[int | None, typer.Option(help="Go on at this offset.")] = None,
@@ -76,11 +76,29 @@ def skip(
     settings = load(DatabaseSettings)
     prefix = f"{settings.topic_prefix}."
     name, place = group.removeprefix(prefix), (prefix + topic.removeprefix(prefix), partition)
-    if new_topic and to is None:
-        accept_new_topic(settings, name, place)
-        print(f"{name} begins in {place[0]}[{partition}] at the start of the new topic")
-    elif to is not None and not new_topic:
-        skip_to(settings, name, place, to)
-        print(f"{name} goes on in {place[0]}[{partition}] at {to}")
-    else:
+    if (to is None) != new_topic:
         raise SettingError("skip: give either --to OFFSET or --new-topic")
+    if name == "archive":
+        _skip_archive(place, to)
+    elif to is None:
+        accept_new_topic(settings, name, place)
+    else:
+        skip_to(settings, name, place, to)
+    if to is None:
+        print(f"{name} begins in {place[0]}[{partition}] at the start of the new topic")
+    else:
+        print(f"{name} goes on in {place[0]}[{partition}] at {to}")
+
+
+def _skip_archive(place: tuple[str, int], to: int | None) -> None:
+    """Its offsets are in the archive."""
+    from consumers.archive import skipping
+    from consumers.archive.stores import open_store
+    from sentio.config import ArchiveSettings, load
+
+    settings = load(ArchiveSettings)
+    store = open_store(settings)
+    if to is None:
+        skipping.accept_new_topic(store, settings, place)
+    else:
+        skipping.skip_to(store, settings, place, to)

@@ -5,6 +5,7 @@ import sys
 import typer
 
 from sentio.cli import (
+    archive,
     clients,
     data,
     dead,
@@ -43,6 +44,7 @@ app.add_typer(replay.app, name="replay")
 app.add_typer(sidecar.app, name="sidecar")
 app.add_typer(stack.app, name="stack")
 app.add_typer(shadow.app, name="shadow")
+app.add_typer(archive.app, name="archive")
 app.add_typer(clients.app, name="clients")
 app.add_typer(dead.app, name="dead")
 app.add_typer(topics.app, name="topics")

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 CONSUMERS = {
     "store": "consumers.store.store:Store",
     "aggregates": "consumers.aggregates.aggregates:Aggregates",
+    "archive": "consumers.archive.archive:Archive",
 }
 GATEWAYS = {
     "stream": "gateway.stream.workers:main",
@@ -34,7 +35,7 @@ def run(
     name: Annotated[
         str,
         typer.Argument(
-            help="store, aggregates, stream, rest, watcher, webhooks, or module:Class of a consumer of yours."
+            help="store, aggregates, archive, stream, rest, watcher, webhooks, or module:Class of a consumer of yours."
         ),
     ],
     workers: Annotated[
@@ -82,10 +83,10 @@ def _in_shadow(kind: "type[Consumer]", name: str, since: str | None) -> "type[Co
 def _consume(kind: "type[Consumer]") -> None:
     from consumers.group import Group
     from sentio import metrics
-    from sentio.config import ConsumerSettings, load
+    from sentio.config import load
     from sentio.stopping import on_stop
 
-    settings = load(ConsumerSettings)
+    settings = load(kind.settings_kind)
     stop = threading.Event()
     on_stop(stop.set)
     group = Group(kind(settings) if kind.owns_offsets else kind(), settings, stop=stop)  # type: ignore[call-arg]

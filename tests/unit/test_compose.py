@@ -13,6 +13,7 @@ from schemas.topics import KAFKA_DAYS
 from sentio.cli.run import CONSUMERS, GATEWAYS
 from sentio.config import (
     PREFIX,
+    ArchiveSettings,
     ConsumerSettings,
     DatabaseSettings,
     PublisherSettings,
@@ -23,12 +24,13 @@ from sentio.config import (
 )
 
 ROOT = Path(__file__).parents[2]
-PROCESSES = {"store", "aggregates", "stream", "rest", "watcher"}
+PROCESSES = {"store", "aggregates", "archive", "stream", "rest", "watcher"}
 SERVERS = {"kafka", "timescaledb"}
 KINDS = {
     "init": Settings,
     "store": ConsumerSettings,
     "aggregates": ConsumerSettings,
+    "archive": ArchiveSettings,
     "stream": StreamSettings,
     "rest": RestSettings,
     "watcher": WatchSettings,
@@ -85,7 +87,7 @@ def test_service_has_a_health_check_and_is_started_again(name: str) -> None:
 def test_topics_are_made_once_and_waited_for() -> None:
     assert services()["init"]["command"] == ["topics", "apply"]
     assert services()["init"]["restart"] == "on-failure"
-    for name in ("store", "aggregates", "stream"):
+    for name in ("store", "aggregates", "archive", "stream"):
         assert services()[name]["depends_on"]["init"] == {"condition": "service_completed_successfully"}
 
 

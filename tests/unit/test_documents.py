@@ -26,6 +26,7 @@ KINDS = (
     config.RedriveSettings,
     config.ConsumerSettings,
     config.ReplaySettings,
+    config.ArchiveSettings,
     config.PublisherSettings,
     config.SidecarSettings,
     config.WebhookSettings,
