@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from confluent_kafka import Consumer as KafkaConsumer
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
-from consumers import polled
+from consumers import figures, polled
 from consumers.consumer import Consumer, Fenced
 from consumers.deadletters import DeadLetters
 from consumers.polled import Letter, Messages
@@ -63,6 +63,7 @@ class Group:
         self._waiting = False
         self._client = connect(self._config())
         self._reader = reader_of(self._client)
+        figures.PARTITIONS.labels(self._group_id).set_function(lambda: len(self._next))
 
     @property
     def ready(self) -> bool:
@@ -208,6 +209,7 @@ class Group:
             self._say(f"kafka {error.name()}", Retryable(f"{place[0]}: {error.str()}"))
 
     def _deliver(self, name: str, messages: Messages) -> None:
+        began_s = time.monotonic()
         topic = topic_of_name(name, self._settings.topic_prefix)
         decoded = codec.decode(topic.event, messages.values())
         ranges = {p: Range(self._next[name, p], high + 1) for p, (_, high) in messages.spans().items()}
@@ -217,6 +219,7 @@ class Group:
         self._dead.count(good=len(messages) - poison, poison=poison)
         self.records += len(messages)
         self._commit(name, batch)
+        figures.of_batch(self._group_id, name, len(messages), began_s, batch)
 
     def _process(self, name: str, batch: Batch, messages: Messages) -> int:
         """Have the consumer process what is still ours of the batch; returns how many rows were poison."""
@@ -266,6 +269,7 @@ class Group:
         if reasons:
             letters = [(Letter(*messages.letter(index)), kind, reason) for index, reason in reasons.items()]
             self._retry("dead letters", lambda: self._dead.send(name, letters))
+            figures.DEAD_LETTERS.labels(self._group_id, name, kind).inc(len(letters))
 
     def _commit(self, name: str, batch: Batch) -> None:
         done = []
@@ -293,16 +297,19 @@ class Group:
                 action()
             except Retryable as failure:
                 self._say(what, failure)
+                figures.RETRIES.labels(self._group_id, what).inc()
             else:
                 break
             if not self._waiting:
                 self._waiting = True
+                figures.WAITING.labels(self._group_id).set(1)
                 self._client.pause([TopicPartition(*place) for place in self._next])
             if self._wait(delay_s * random.uniform(0.5, 1.5)):  # noqa: S311 - jitter
                 raise _Stopped
             delay_s = min(delay_s * 2, BACKOFF_MOST_S)
         if self._waiting:
             self._waiting = False
+            figures.WAITING.labels(self._group_id).set(0)
             self._once.reset()
             log.get().info("going on", after=what)
             self._client.resume([TopicPartition(*place) for place in self._next])

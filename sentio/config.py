@@ -77,7 +77,7 @@ class ConsumerSettings(DatabaseSettings, ObservedSettings):
     )
 
 
-class PublisherSettings(Settings):
+class PublisherSettings(ObservedSettings):
     """A process that publishes: `sentio play`, `sentio simulate`, or your engine."""
 
     spool: Path | None = Field(None, description="folder that keeps events while the broker is gone; unset: none")
@@ -85,7 +85,7 @@ class PublisherSettings(Settings):
     queue_records: int = Field(100_000, ge=100, description="events held in memory before the spool takes over")
 
 
-class SidecarSettings(PublisherSettings, ObservedSettings):
+class SidecarSettings(PublisherSettings):
     """Ways in for engines: `sentio sidecar`."""
 
     events_token: SecretStr | None = Field(
@@ -93,7 +93,7 @@ class SidecarSettings(PublisherSettings, ObservedSettings):
     )
 
 
-class WebhookSettings(PublisherSettings, ObservedSettings):
+class WebhookSettings(PublisherSettings):
     """The receiver of prices: `sentio run webhooks`. It needs a spool."""
 
     webhook_secret: SecretStr = Field(
@@ -110,7 +110,7 @@ class WebhookSettings(PublisherSettings, ObservedSettings):
     )
 
 
-class AccessSettings(DatabaseSettings):
+class AccessSettings(DatabaseSettings, ObservedSettings):
     """Who may read what, for the processes that clients connect to."""
 
     auth_keys: Path | None = Field(

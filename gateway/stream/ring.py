@@ -41,6 +41,10 @@ class Page:
         """Producer and sequence of an event."""
         return self._rows.rows[row].sent_as
 
+    def timestamp_ms(self, row: int) -> int:
+        """Kafka's, of one record."""
+        return self._rows.rows[row].timestamp_ms
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -83,6 +87,11 @@ class Entry:
     @property
     def sent_as(self) -> tuple[str, int]:
         return self.page.sent_as(self.row)
+
+    @property
+    def timestamp_ms(self) -> int:
+        """Kafka's time of the record, since 1970 UTC."""
+        return self.page.timestamp_ms(self.row)
 
     def is_in(self, channel: Channel) -> bool:
         return channel.value is None or channel.value == self.value

@@ -47,8 +47,8 @@ def lag(*, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
     from rich.console import Console
     from rich.table import Table
 
-    from sentio.cli.lagging import lags
     from sentio.config import Settings, load
+    from sentio.lag import lags
 
     rows = lags(load(Settings))
     if as_json:

@@ -21,14 +21,16 @@ CONSUMERS = {
 }
 GATEWAYS = {"stream": "gateway.stream.workers:main", "rest": "gateway.rest.app:main"}
 PRODUCERS = {"webhooks": "producers.webhooks.app:main"}
-SERVERS = GATEWAYS | PRODUCERS
+OBSERVERS = {"lag": "sentio.exporter:main"}
+SERVERS = GATEWAYS | PRODUCERS | OBSERVERS
 
 STALLED_S = 60.0
 
 
 def run(
     name: Annotated[
-        str, typer.Argument(help="store, aggregates, stream, rest, webhooks, or module:Class of a consumer of yours.")
+        str,
+        typer.Argument(help="store, aggregates, stream, rest, lag, webhooks, or module:Class of a consumer of yours."),
     ],
     workers: Annotated[
         int | None, typer.Option(help="Of stream: processes that share its port; else SENTIO_STREAM_WORKERS.", min=1)
@@ -36,7 +38,7 @@ def run(
 ) -> None:
     """Run one process of the platform until it is asked to stop (SIGTERM, Ctrl-C)."""
     from sentio.cli.starting import start
-    from sentio.config import RestSettings, Settings, StreamSettings, WebhookSettings, load
+    from sentio.config import ObservedSettings, RestSettings, Settings, StreamSettings, WebhookSettings, load
 
     start(load(Settings).log_level, process=name, codec=name != "rest")
     if name in SERVERS:
@@ -44,6 +46,7 @@ def run(
             "stream": StreamSettings,
             "rest": RestSettings,
             "webhooks": WebhookSettings,
+            "lag": ObservedSettings,
         }
         asked = {} if workers is None else {"stream_workers": workers}
         _load(SERVERS[name])(load(kinds[name], **asked))  # type: ignore[operator] # a main(settings)
