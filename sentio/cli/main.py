@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from sentio.cli import clients, data, publish, run, schemas, sidecar, stack, topics, verify, webhooks
+from sentio.cli import clients, data, publish, run, schemas, sidecar, stack, status, topics, verify, webhooks
 from sentio.cli.demo import command as demo
 from sentio.errors import Fatal, Retryable, SettingError
 
@@ -23,6 +23,8 @@ app.command("tail")(data.tail)
 app.command("watch")(data.watch)
 app.command("lag")(data.lag)
 app.command("skip")(data.skip)
+app.command("status")(status.status)
+app.command("doctor")(status.doctor)
 app.command("verify")(verify.verify)
 app.add_typer(sidecar.app, name="sidecar")
 app.add_typer(stack.app, name="stack")

@@ -36,7 +36,6 @@ class Kafka:
 class Database:
     """The database that answered."""
 
-    version: str
     edition: str
     size_bytes: int
     migrations: int
@@ -118,20 +117,21 @@ def _database(settings: AccessSettings) -> Database:
     with database.outages_are_retryable(), database.connect(settings.database, name="sentio-status") as connection:
         began_s = time.time()
         row = connection.execute(
-            "select current_setting('server_version'), pg_database_size(current_database()),"
+            "select pg_database_size(current_database()),"
             " extract(epoch from clock_timestamp())::float8, to_regclass('schema_migrations') is not null"
         ).fetchone()
         assert row
-        version, size_bytes, clock_s, has_migrations = row
+        size_bytes, clock_s, has_migrations = row
         ahead_s = clock_s - (began_s + time.time()) / 2
         counted = connection.execute("select count(*) from schema_migrations").fetchone() if has_migrations else None
-        return Database(version, _edition(connection), size_bytes, counted[0] if counted else 0, round(ahead_s, 3))
+        return Database(_edition(connection), size_bytes, counted[0] if counted else 0, round(ahead_s, 3))
 
 
 def _edition(connection: psycopg.Connection) -> str:
     """Without installing anything, as a migration would."""
     found = connection.execute("select extversion from pg_extension where extname = 'timescaledb'").fetchone()
-    return f"TimescaleDB {found[0]}" if found else "PostgreSQL"
+    server = f"PostgreSQL {connection.info.parameter_status('server_version')}"
+    return f"TimescaleDB {found[0]} on {server}" if found else server
 
 
 def _groups(settings: AccessSettings, topics: list[Span]) -> list[GroupState]:

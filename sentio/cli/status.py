@@ -45,7 +45,7 @@ def status(
 
 
 def doctor(*, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """Check settings, connections, clocks, topics, schemas, tables, disk and limits, and say what to do. Exit 1 if bad."""
+    """Check settings, connections, clocks, topics, schemas, tables, disk, and say what to do. Exit 1 if bad."""
     import json
     from dataclasses import asdict
 
@@ -89,12 +89,12 @@ def _heads(state: "State") -> list[str]:
     market = "market open" if state.trading_hours else "market closed"
     lines = [f"[bold]sentio[/bold]  {state.at:%Y-%m-%d %H:%M:%S} UTC, {market}"]
     if cluster := state.kafka:
-        lines.append(f"[green]kafka[/green]     {cluster.brokers} brokers, {cluster.topics} topics of ours")
+        lines.append(f"[green]kafka[/green]     brokers: {cluster.brokers}, topics of ours: {cluster.topics}")
     else:
         lines.append("[red]kafka[/red]     does not answer")
     if base := state.database:
         size = f"{base.size_bytes / 1e6:,.0f} MB"
-        lines.append(f"[green]database[/green]  {base.edition} on {base.version}, {size}, {base.migrations} migrations")
+        lines.append(f"[green]database[/green]  {base.edition}, {size}, {base.migrations} migrations")
     else:
         lines.append("[red]database[/red]  does not answer")
     for beat in state.engines:
