@@ -24,6 +24,7 @@ from sentio.batch import Batch, Range
 from sentio.config import ConsumerSettings
 from sentio.errors import Fatal, Poison, Retryable
 from sentio.kafka import Place
+from sentio.tracing import Traces, traceparent_of
 
 BACKOFF_FIRST_S = 0.1
 BACKOFF_MOST_S = 5.0
@@ -43,6 +44,7 @@ class Group:
         group_id: str | None = None,
         connect: Callable[[dict[str, object]], KafkaConsumer] = KafkaConsumer,
         dead_letters: DeadLetters | None = None,
+        traces: Traces | None = None,
     ) -> None:
         self.turned_s = time.monotonic()
         """When the loop last turned, for /livez."""
@@ -54,6 +56,7 @@ class Group:
         self._group_id = group_id or f"{settings.topic_prefix}.{consumer.name}"
         self._topics = [topics()[name].full_name(settings.topic_prefix) for name in consumer.topics]
         self._dead = dead_letters or DeadLetters(settings.kafka, self._group_id)
+        self._traces = traces
         self._once = log.OncePer()
         self._next: dict[Place, int] = {}
         self._unclaimed: set[Place] = set()
@@ -99,7 +102,7 @@ class Group:
         for name, messages in found.messages:
             # Asked only now: delivering the topic before may have taken long, and partitions may have gone.
             if usable := self._usable(name, messages):
-                self._deliver(name, usable)
+                self._traced(name, usable)
         try:
             self._consumer.idle()
         except Retryable as failure:
@@ -207,6 +210,20 @@ class Group:
             self._unclaimed.add(place)
         else:
             self._say(f"kafka {error.name()}", Retryable(f"{place[0]}: {error.str()}"))
+
+    def _traced(self, name: str, messages: Messages) -> None:
+        if self._traces is None:
+            self._deliver(name, messages)
+            return
+        headers = (messages.letter(index)[-1] for index in range(len(messages)))
+        parents = [parent for each in headers if (parent := traceparent_of(each))]
+        counted: dict[str, str | int] = {
+            "messaging__destination__name": name,
+            "messaging__batch__message_count": len(messages),
+        }
+        counted["messaging__consumer__group__name"] = self._group_id
+        with self._traces.span(f"process {name}", parents, **counted):
+            self._deliver(name, messages)
 
     def _deliver(self, name: str, messages: Messages) -> None:
         began_s = time.monotonic()

@@ -38,6 +38,13 @@ class Settings(BaseSettings):
     replication: int = Field(1, ge=1, le=9, description="replicas of each topic; 3 on a production cluster")
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="DEBUG, INFO, WARNING or ERROR")
 
+    traces: str | None = Field(
+        None, pattern=r"^https?://\S+$", description="OTLP collector of traces, http://HOST:4318; unset: none are made"
+    )
+    errors_dsn: SecretStr | None = Field(
+        None, description="DSN of an error tracker with Sentry's protocol; unset: errors are in the log only"
+    )
+
     @classmethod
     def settings_customise_sources(
         cls,

@@ -21,7 +21,7 @@ from gateway.rest.formats import Format
 from gateway.rest.guard import admitted, describe, guard, may_read, require
 from gateway.rest.market import Span
 from gateway.rest.models import Health, Portfolio, Positions, Signals, StatisticPage, Symbol, TradePage
-from sentio import log, metrics
+from sentio import log, metrics, tracker
 from sentio.config import RestSettings, listening
 from sentio.errors import Retryable
 
@@ -91,6 +91,7 @@ def served_by(settings: RestSettings) -> uvicorn.Config:
 def main(settings: RestSettings) -> None:
     """Serve until SIGTERM or SIGINT."""
     log.configure(settings.log_level, process="rest")
+    tracker.configure(settings.errors_dsn, process="rest")
     with listening("rest_port", settings.rest_port):
         bound = socket.create_server((settings.rest_host, settings.rest_port))
     config = served_by(settings)

@@ -30,7 +30,11 @@ class Page:
     @cached_property
     def bodies(self) -> list[str]:
         """``"at":…,"data":{…}``: the time of the record and all fields of the event."""
-        return [f'"at":"{at}","data":{text}' for at, text in zip(self.times, self.documents, strict=True)]
+        found = [f'"at":"{at}","data":{text}' for at, text in zip(self.times, self.documents, strict=True)]
+        if self._rows.traces:
+            sent_in = zip(found, self._rows.traces, strict=True)
+            return [f'{text},"traceparent":"{trace}"' if trace else text for text, trace in sent_in]
+        return found
 
     @cached_property
     def documents(self) -> list[str]:

@@ -22,7 +22,7 @@ from gateway.stream.snapshot import Snapshots
 from gateway.stream.sockets import SLICE, Sockets
 from gateway.stream.stretches import Stretches
 from gateway.stream.subscription import Sources
-from sentio import log, metrics
+from sentio import log, metrics, tracker
 from sentio.config import StreamSettings
 from sentio.config import listening as can_listen
 from sentio.stopping import end_soon
@@ -40,6 +40,7 @@ READY_S = 10.0
 def main(settings: StreamSettings) -> None:
     """Serve until SIGTERM or SIGINT."""
     log.configure(settings.log_level, process="stream")
+    tracker.configure(settings.errors_dsn, process="stream")
     # What is loaded stays. To look through it for garbage takes some 80 ms, in which nobody is sent anything.
     gc.collect()
     gc.freeze()

@@ -62,8 +62,9 @@ def findings() -> Iterator[Finding]:
 
 
 def _settings() -> Iterator[Finding]:
-    known = {f"{PREFIX}{name.upper()}" for kind in (*KINDS, config.WebhookSettings) for name in kind.model_fields}
-    troubles = {}
+    kinds: tuple[type[config.Settings], ...] = (*KINDS, config.WebhookSettings)
+    known = {f"{PREFIX}{name.upper()}" for kind in kinds for name in kind.model_fields}
+    troubles: dict[str, None] = {}
     for kind in KINDS:
         try:
             load(kind)

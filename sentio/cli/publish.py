@@ -59,7 +59,7 @@ def _play(path: Path | None, seed: int, speed_text: str, *, skip_bad: bool) -> N
     speed = parse_speed(speed_text)
     # Without a spool: the source is what is durable, and two places to go on from would disagree.
     settings = load(PublisherSettings, spool=None)
-    start(settings.log_level, process="play")
+    start(settings, process="play")
     bad: list[str] = []
     source: Source = open_source(path, seed=seed, skip_bad=skip_bad, on_bad=lambda line: _note(bad, line))
     stop = threading.Event()

@@ -40,7 +40,7 @@ def run(
     from sentio.cli.starting import start
     from sentio.config import ObservedSettings, RestSettings, Settings, StreamSettings, WebhookSettings, load
 
-    start(load(Settings).log_level, process=name, codec=name != "rest")
+    start(load(Settings), process=name, codec=name != "rest")
     if name in SERVERS:
         kinds: dict[str, type[Settings]] = {
             "stream": StreamSettings,
@@ -59,12 +59,15 @@ def _consume(where: str) -> None:
     from sentio import metrics
     from sentio.config import ConsumerSettings, load
     from sentio.stopping import on_stop
+    from sentio.tracing import traces
 
     settings = load(ConsumerSettings)
     kind: type[Consumer] = _load(where)  # type: ignore[assignment] # a consumer class, by the word of the caller
     stop = threading.Event()
     on_stop(stop.set)
-    group = Group(kind(settings) if kind.owns_offsets else kind(), settings, stop=stop)  # type: ignore[call-arg]
+    consumer = kind(settings) if kind.owns_offsets else kind()  # type: ignore[call-arg]
+    to_collector = traces(settings, process=kind.name)
+    group = Group(consumer, settings, stop=stop, traces=to_collector)
     if settings.metrics_port is not None:
         metrics.serve(
             settings.metrics_port,
@@ -75,7 +78,11 @@ def _consume(where: str) -> None:
     # Python does every few hundred objects, costs a quarter of the loop's time and finds none.
     gc.freeze()
     gc.set_threshold(200_000)
-    group.run()
+    try:
+        group.run()
+    finally:
+        if to_collector:
+            to_collector.close()
 
 
 def _load(where: str) -> object:
