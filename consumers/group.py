@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from confluent_kafka import Consumer as KafkaConsumer
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
-from consumers import polled
+from consumers import figures, polled
 from consumers.consumer import Consumer, Fenced
 from consumers.deadletters import DeadLetters
 from consumers.polled import Letter, Messages
@@ -24,6 +24,7 @@ from sentio.batch import Batch, Range
 from sentio.config import ConsumerSettings
 from sentio.errors import Fatal, Poison, Retryable
 from sentio.kafka import Place
+from sentio.tracing import Traces, traceparent_of
 
 BACKOFF_FIRST_S = 0.1
 BACKOFF_MOST_S = 5.0
@@ -46,6 +47,7 @@ class Group:
         group_id: str | None = None,
         connect: Callable[[dict[str, object]], KafkaConsumer] = KafkaConsumer,
         dead_letters: DeadLetters | None = None,
+        traces: Traces | None = None,
     ) -> None:
         self.turned_s = time.monotonic()
         """When the loop last turned, for /livez."""
@@ -61,6 +63,7 @@ class Group:
         patterns = [letters.redrive_pattern(name, group) for name in self._topics]
         self._patterns = [pattern for pattern in patterns if pattern is not None]
         self._dead = dead_letters or DeadLetters(settings.kafka, self._group_id)
+        self._traces = traces
         self._once = log.OncePer()
         self._next: dict[Place, int] = {}
         self._unclaimed: set[Place] = set()
@@ -70,6 +73,7 @@ class Group:
         self._waiting = False
         self._client = connect(self._config())
         self._reader = reader_of(self._client)
+        figures.PARTITIONS.labels(self._group_id).set_function(lambda: len(self._next))
 
     @property
     def ready(self) -> bool:
@@ -109,7 +113,7 @@ class Group:
         for name, messages in found.messages:
             # Asked only now: delivering the topic before may have taken long, and partitions may have gone.
             if usable := self._usable(name, messages):
-                self._deliver(name, usable)
+                self._traced(name, usable)
         try:
             self._consumer.idle()
         except Retryable as failure:
@@ -220,7 +224,22 @@ class Group:
         else:
             self._say(f"kafka {error.name()}", Retryable(f"{place[0]}: {error.str()}"))
 
+    def _traced(self, name: str, messages: Messages) -> None:
+        if self._traces is None:
+            self._deliver(name, messages)
+            return
+        headers = (messages.letter(index)[-1] for index in range(len(messages)))
+        parents = [parent for each in headers if (parent := traceparent_of(each))]
+        counted: dict[str, str | int] = {
+            "messaging__destination__name": name,
+            "messaging__batch__message_count": len(messages),
+        }
+        counted["messaging__consumer__group__name"] = self._group_id
+        with self._traces.span(f"process {name}", parents, **counted):
+            self._deliver(name, messages)
+
     def _deliver(self, name: str, messages: Messages) -> None:
+        began_s = time.monotonic()
         base = self._redriven.get(name)
         topic = topic_of_name(base or name, self._settings.topic_prefix)
         decoded = codec.decode(topic.event, messages.values())
@@ -235,6 +254,7 @@ class Group:
             self._dead.count(good=len(messages) - poison, poison=poison)
         self.records += len(messages)
         self._commit(name, batch)
+        figures.of_batch(self._group_id, name, len(messages), began_s, batch)
 
     def _process(self, name: str, batch: Batch, messages: Messages) -> int:
         """Have the consumer process what is still ours of the batch; returns how many rows were poison."""
@@ -284,6 +304,7 @@ class Group:
         if reasons:
             refused = [(Letter(*messages.letter(index)), kind, reason) for index, reason in reasons.items()]
             self._retry("dead letters", lambda: self._dead.send(name, refused))
+            figures.DEAD_LETTERS.labels(self._group_id, name, kind).inc(len(refused))
 
     def _commit(self, name: str, batch: Batch) -> None:
         done = []
@@ -311,16 +332,19 @@ class Group:
                 action()
             except Retryable as failure:
                 self._say(what, failure)
+                figures.RETRIES.labels(self._group_id, what).inc()
             else:
                 break
             if not self._waiting:
                 self._waiting = True
+                figures.WAITING.labels(self._group_id).set(1)
                 self._client.pause([TopicPartition(*place) for place in self._next])
             if self._wait(delay_s * random.uniform(0.5, 1.5)):  # noqa: S311 - jitter
                 raise _Stopped
             delay_s = min(delay_s * 2, BACKOFF_MOST_S)
         if self._waiting:
             self._waiting = False
+            figures.WAITING.labels(self._group_id).set(0)
             self._once.reset()
             log.get().info("going on", after=what)
             self._client.resume([TopicPartition(*place) for place in self._next])

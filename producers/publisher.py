@@ -8,7 +8,7 @@ it is empty, so that the order holds.
 import threading
 import time
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self
 from uuid import UUID
@@ -23,6 +23,7 @@ from schemas.events import Event
 from schemas.topics import topic_of_event
 from sentio import log
 from sentio.config import PublisherSettings
+from sentio.tracing import caller, traces
 
 PACE_S = 0.005
 """Between two batches, while no more than the smallest waits: an event costs least in a large batch."""
@@ -84,6 +85,11 @@ class EventPublisher:
         self._sender = KafkaSender(
             settings.kafka, queue_records=settings.queue_records, spool=self._spool, durable=durable
         )
+        self._traces = traces(settings, process=name)
+        self._callers: dict[str, None] = {}
+        if self._traces:
+            # In its place, so that without traces nothing is asked of each event.
+            self._publish, self.publish = self.publish, self._publish_traced  # type: ignore[method-assign]
         self._once = log.OncePer()
         self._lock = threading.Lock()
         self._queue = Waiting()
@@ -123,6 +129,11 @@ class EventPublisher:
                         cause=f"stopped by a defect: {self._failure!r}" if self._failure else "it cannot keep up",
                     )
 
+    def _publish_traced(self, event: Event) -> None:
+        if parent := caller():
+            self._callers[parent] = None
+        self._publish(event)
+
     def flush(self, timeout_s: float = 30.0) -> int:
         """Wait until everything is acknowledged or the time is over; returns how many still wait."""
         deadline = time.monotonic() + timeout_s
@@ -151,6 +162,8 @@ class EventPublisher:
             )
         if self._spool:
             self._spool.close()
+        if self._traces:
+            self._traces.close()
         return counters
 
     def counters(self) -> Counters:
@@ -186,13 +199,24 @@ class EventPublisher:
             closing = self._closing.is_set()
             batch = self._in_hand = self._queue.take()
             for parcel in self._encode(batch):
-                self._sender.send(parcel)
+                self._send(parcel)
             self._in_hand = None
             if closing and not batch.events:
                 return
             sent = self._sender.turn()
             if not sent and len(self._queue) < SMALLEST_BATCH:
                 self._closing.wait(PACE_S)
+
+    def _send(self, parcel: Parcel) -> None:
+        if self._traces is None:
+            self._sender.send(parcel)
+            return
+        callers, self._callers = self._callers, {}
+        counted = {"messaging__batch__message_count": len(parcel.values)}
+        with self._traces.span(
+            f"publish {parcel.topic}", callers, messaging__destination__name=parcel.topic, **counted
+        ) as traceparent:
+            self._sender.send(replace(parcel, traceparent=traceparent))
 
     def _rescue(self) -> None:
         """Keep what the stopped thread left. The batch in its hands may go out twice; readers know it by sequence."""

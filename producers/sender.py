@@ -15,6 +15,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from producers.spool import Place, Record, Spool
 from sentio import kafka, log
+from sentio.tracing import TRACEPARENT
 
 SLICE = 500
 """Records read from the spool or sent again in one turn: new events are not kept waiting for longer."""
@@ -55,6 +56,9 @@ class Parcel:
     values: list[bytes]
     time_ms: int
     """When they were published."""
+
+    traceparent: str | None = None
+    """Of the span that they are sent in; what goes by way of the spool is without."""
 
     def records(self) -> list[Record]:
         return [Record(self.topic, *parts, self.time_ms) for parts in zip(self.keys, self.values, strict=True)]
@@ -129,8 +133,10 @@ class KafkaSender:
         if self._must_wait():
             self.keep(parcel.records())
             return
-        fresh = parcel.is_fresh()
-        taken = self._produce_batch(parcel) if fresh else self._produce(parcel.records(), spooled=False)
+        if parcel.traceparent is None and parcel.is_fresh():
+            taken = self._produce_batch(parcel)
+        else:  # which alone can give each record a time, or headers
+            taken = self._produce(parcel.records(), spooled=False, traceparent=parcel.traceparent)
         if taken < len(parcel.values):
             self.keep(parcel.records()[taken:])
 
@@ -243,14 +249,15 @@ class KafkaSender:
                 return index
         return len(messages)
 
-    def _produce(self, records: list[Record], *, spooled: bool) -> int:
+    def _produce(self, records: list[Record], *, spooled: bool, traceparent: str | None = None) -> int:
         """How many librdkafka took or will never take, from the first on. Each keeps the time of its publish()."""
         handed = self._new(records, spooled=spooled)
         own = not self._is_foreign(handed)
+        more: dict[str, Any] = {"headers": {TRACEPARENT: traceparent}} if traceparent else {}
         for index, record in enumerate(records):
             try:
                 self._producer.produce(
-                    record.topic, record.value, record.key, timestamp=record.timestamp_ms, on_delivery=handed
+                    record.topic, record.value, record.key, timestamp=record.timestamp_ms, on_delivery=handed, **more
                 )
             except BufferError:
                 return index

@@ -38,6 +38,13 @@ class Settings(BaseSettings):
     replication: int = Field(1, ge=1, le=9, description="replicas of each topic; 3 on a production cluster")
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="DEBUG, INFO, WARNING or ERROR")
 
+    traces: str | None = Field(
+        None, pattern=r"^https?://\S+$", description="OTLP collector of traces, http://HOST:4318; unset: none are made"
+    )
+    errors_dsn: SecretStr | None = Field(
+        None, description="DSN of an error tracker with Sentry's protocol; unset: errors are in the log only"
+    )
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -116,7 +123,7 @@ class ArchiveSettings(ConsumerSettings):
     )
 
 
-class PublisherSettings(Settings):
+class PublisherSettings(ObservedSettings):
     """A process that publishes: `sentio play`, `sentio simulate`, or your engine."""
 
     spool: Path | None = Field(None, description="folder that keeps events while the broker is gone; unset: none")
@@ -124,7 +131,7 @@ class PublisherSettings(Settings):
     queue_records: int = Field(100_000, ge=100, description="events held in memory before the spool takes over")
 
 
-class SidecarSettings(PublisherSettings, ObservedSettings):
+class SidecarSettings(PublisherSettings):
     """Ways in for engines: `sentio sidecar`."""
 
     events_token: SecretStr | None = Field(
@@ -132,7 +139,7 @@ class SidecarSettings(PublisherSettings, ObservedSettings):
     )
 
 
-class WebhookSettings(PublisherSettings, ObservedSettings):
+class WebhookSettings(PublisherSettings):
     """The receiver of prices: `sentio run webhooks`. It needs a spool."""
 
     webhook_secret: SecretStr = Field(
@@ -149,7 +156,7 @@ class WebhookSettings(PublisherSettings, ObservedSettings):
     )
 
 
-class AccessSettings(DatabaseSettings):
+class AccessSettings(DatabaseSettings, ObservedSettings):
     """Who may read what, for the processes that clients connect to."""
 
     auth_keys: Path | None = Field(

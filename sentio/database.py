@@ -148,6 +148,19 @@ def _migrations() -> list[tuple[str, Traversable]]:
     return [(entry.name, entry) for entry in entries if _MIGRATION.match(entry.name)]
 
 
+def migrations() -> list[str]:
+    """Names of all there are, in order."""
+    return [name for name, _ in _migrations()]
+
+
+def applied(database: SecretStr) -> set[str]:
+    """Names of those that the database has; raises `Retryable`."""
+    with outages_are_retryable(), connect(database, name="sentio-doctor") as connection:
+        if connection.execute("select to_regclass('schema_migrations')").fetchone() == (None,):
+            return set()
+        return {row[0] for row in connection.execute("select name from schema_migrations")}
+
+
 def next_migration() -> int:
     """Number of the migration that is to be written next."""
     return int(_migrations()[-1][0][:4]) + 1

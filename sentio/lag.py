@@ -1,9 +1,10 @@
-"""How far each group of the platform is behind the end of the log."""
+"""How far each group of the platform is behind the end of the log, in records and in seconds."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException
+from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from sentio import kafka
@@ -12,6 +13,7 @@ from sentio.errors import Retryable
 from sentio.kafka import Place
 
 TIMEOUT_S = 10
+READ_S = 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,18 +33,13 @@ def lags(settings: Settings) -> list[Lag]:
     """Lag of every group whose name begins with the topic prefix; raises `Retryable` when Kafka does not answer."""
     committed = _committed(settings)
     ends = kafka.spans(settings.kafka, {place for offsets in committed.values() for place in offsets})
-    unread = {
-        (place, offset)
-        for offsets in committed.values()
-        for place, offset in offsets.items()
-        if offset < ends[place][1]
-    }
-    times_ms = {(place, offset): _next_time_ms(settings, place, offset, ends[place][1]) for place, offset in unread}
-    now_ms = time.time() * 1000
     rows = []
     for group, offsets in sorted(committed.items()):
+        unread = {place: offset for place, offset in offsets.items() if offset < ends[place][1]}
+        times_ms = _next_times_ms(settings, unread)
+        now_ms = time.time() * 1000
         for place, offset in sorted(offsets.items()):
-            at_ms = times_ms.get((place, offset))
+            at_ms = times_ms.get(place)
             age_s = 0.0 if at_ms is None else max(0.0, (now_ms - at_ms) / 1000)
             end = ends[place][1]
             rows.append(Lag(group, *place, offset, end, end - offset if at_ms is not None else 0, round(age_s, 3)))
@@ -70,8 +67,35 @@ def _groups(admin: AdminClient) -> list[str]:
     return [group.group_id for group in listed.valid]
 
 
-def _next_time_ms(settings: Settings, place: Place, offset: int, end: int) -> int | None:
-    """Timestamp of the first record at or after ``offset``; None when only markers are left."""
-    for messages in kafka.read(settings.kafka, {place: (offset, end)}, at_most=1):
-        return int(messages[0].timestamp()[1])
-    return None
+def _next_times_ms(settings: Settings, offsets: Mapping[Place, int]) -> dict[Place, int]:
+    """Timestamp of the first record at or after each offset; nothing where only markers are left.
+
+    An offset that retention has overtaken is taken for the oldest one there is.
+    """
+    if not offsets:
+        return {}
+    # One record of each partition is wanted: no reading ahead.
+    sparing = {"queued.min.messages": 1, "fetch.message.max.bytes": 16_384, "auto.offset.reset": "earliest"}
+    consumer = Consumer(kafka.reader(settings.kafka, name="sentio-lag") | sparing)
+    left = set(offsets)
+    found: dict[Place, int] = {}
+    deadline_s = time.monotonic() + READ_S
+    try:
+        consumer.assign([TopicPartition(*place, offset) for place, offset in offsets.items()])
+        while left:
+            if time.monotonic() > deadline_s:
+                raise Retryable(f"kafka at {settings.kafka} (SENTIO_KAFKA): records are not read within {READ_S:g} s")
+            for message in consumer.consume(1_000, 0.2):
+                place = (message.topic() or "", message.partition() or 0)
+                if place not in left:
+                    continue
+                error = message.error()
+                if error is None:
+                    found[place] = int(message.timestamp()[1])
+                elif error.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001 - its public name
+                    continue
+                left.discard(place)
+                consumer.incremental_unassign([TopicPartition(*place)])
+    finally:
+        consumer.close()
+    return found

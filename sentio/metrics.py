@@ -4,21 +4,23 @@ import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
 
 from sentio.config import listening
 
 Check = Callable[[], bool]
 
 
-def serve(port: int, *, live: Check, ready: Check, host: str = "") -> ThreadingHTTPServer:
+def serve(
+    port: int, *, live: Check, ready: Check, host: str = "", registry: CollectorRegistry = REGISTRY
+) -> ThreadingHTTPServer:
     """Answer on ``port`` (0: a free one) from a thread of its own until `shutdown`."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             match self.path:
                 case "/metrics":
-                    self._answer(200, generate_latest(), CONTENT_TYPE_LATEST)
+                    self._answer(200, generate_latest(registry), CONTENT_TYPE_LATEST)
                 case "/livez":
                     self._check(live)
                 case "/readyz":

@@ -65,6 +65,7 @@ class ByHand:
     """A feed that reads what the test gives it."""
 
     items: asyncio.Queue[Item] = field(default_factory=asyncio.Queue)
+    skipped: int = 0
 
     def follow(self, topic: Topic) -> None:
         """The test says when."""
@@ -115,6 +116,10 @@ class Stage:
     _feed: ByHand
     registry: Registry | None = None
     _published: dict[Topic, int] = field(default_factory=dict)
+
+    @property
+    def feed(self) -> Feed:
+        return cast("Feed", self._feed)
 
     async def follow(self, *events: str) -> None:
         for event in events:

@@ -4,7 +4,7 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import date, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 import uvicorn
 from fastapi import APIRouter, Depends, FastAPI, Path, Query, Request, Response
@@ -17,12 +17,14 @@ from gateway.database import Pool, pool
 from gateway.rest import formats, problems, queries
 from gateway.rest.caching import answer
 from gateway.rest.days import in_utc, not_a_number, today
+from gateway.rest.figures import Counted
 from gateway.rest.formats import Format
 from gateway.rest.guard import admitted, describe, guard, may_read, require
 from gateway.rest.market import Span
 from gateway.rest.models import Health, Portfolio, Positions, Signals, StatisticPage, Symbol, TradePage
-from sentio import log
+from sentio import log, metrics, tracker
 from sentio.config import RestSettings, listening
+from sentio.errors import Retryable
 
 CONNECTIONS = 10
 END_S = 5
@@ -67,6 +69,7 @@ def create_app(settings: RestSettings) -> FastAPI:
         lifespan=lifespan,
     )
     app.add_middleware(GZipMiddleware, minimum_size=COMPRESSED_FROM_BYTES)
+    app.add_middleware(Counted)
     app.state.guard = guard(settings)
     app.include_router(api)
     app.include_router(health)
@@ -90,11 +93,25 @@ def served_by(settings: RestSettings) -> uvicorn.Config:
 def main(settings: RestSettings) -> None:
     """Serve until SIGTERM or SIGINT."""
     log.configure(settings.log_level, process="rest")
+    tracker.configure(settings.errors_dsn, process="rest")
     with listening("rest_port", settings.rest_port):
         bound = socket.create_server((settings.rest_host, settings.rest_port))
     config = served_by(settings)
+    if settings.metrics_port is not None:
+        metrics.serve(settings.metrics_port, live=lambda: True, ready=lambda: _answers(config))
     log.get().info("listening", address=f"http://{settings.rest_host}:{bound.getsockname()[1]}")
     uvicorn.Server(config).run(sockets=[bound])
+
+
+def _answers(config: uvicorn.Config) -> bool:
+    """Whether the database does."""
+    connections: Pool | None = getattr(cast("FastAPI", config.app).state, "connections", None)
+    try:
+        if connections:
+            queries.answers(connections)
+    except Retryable:
+        return False
+    return connections is not None
 
 
 def _connections(request: Request) -> Pool:

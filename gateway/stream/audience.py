@@ -12,6 +12,7 @@ from gateway.stream.delivery import Delivery
 from gateway.stream.descriptors import GONE, Descriptors
 from gateway.stream.framing import parts
 from gateway.stream.ring import Entry, Log
+from gateway.stream.tally import Tally
 
 
 @dataclass(eq=False, slots=True)
@@ -100,16 +101,19 @@ class Audience:
         self._waiting.pop(key, None)
         self._waiting[key] = (entry, message)
 
-    def send(self, descriptors: Descriptors) -> None:
+    def send(self, descriptors: Descriptors, tally: Tally) -> None:
         """Send what waits. Who has no room for it is no longer live."""
         entries = [entry for entry, _ in self._waiting.values()]
         messages = [message for _, message in self._waiting.values()]
         self._waiting.clear()
         if self._members:
-            sent = 0
+            sent, hearers = 0, len(self._members)
             for part in parts(messages, AT_ONCE_BYTES):
                 self._send_part(descriptors, payload(part, self.delivery.codec), entries[sent:])
                 sent += len(part)
+            tally.behind += hearers - len(self._members)
+            if entries:
+                tally.sending(len(entries), len(self._members), entries[0].timestamp_ms)
         for listener in list(self._ahead):
             self._send_ahead(listener, entries)
 

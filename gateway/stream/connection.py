@@ -211,6 +211,7 @@ class Connection(asyncio.Protocol):
         if self._protocol.state is OPEN:
             if self._hearer:
                 code, reason = self._hearer.parting(code, reason)
+            self._sockets.closed[code] += 1
             self._protocol.send_close(code, reason)
         elif self._protocol.state is CONNECTING:
             self._transport.abort()
@@ -270,6 +271,7 @@ class Connection(asyncio.Protocol):
             self.address = self._sockets.proxies.client(self.address, request.headers.raw_items())
             admitted = self._sockets.admit(request, self)
         except Unwelcome as refusal:
+            self._sockets.refused[401] += 1
             self.reject(401, f"{refusal}\n")
             return
         except TurnedAway as refusal:
@@ -289,6 +291,8 @@ class Connection(asyncio.Protocol):
         if self._sockets.closing:
             self.reject(503, "the gateway restarts; come back in a moment\n", retry_s=1)
         elif not self._transport.is_closing():
+            if response.status_code != HTTPStatus.SWITCHING_PROTOCOLS:
+                self._sockets.refused[response.status_code] += 1
             self.respond(response)
         if self._protocol.state is OPEN:
             if self._timer:
@@ -299,6 +303,7 @@ class Connection(asyncio.Protocol):
 
     def turn_away(self, refusal: TurnedAway) -> None:
         """Answer the HTTP request with when to come back."""
+        self._sockets.refused[refusal.status] += 1
         self.reject(refusal.status, f"{refusal}\n", retry_s=refusal.retry_s)
 
     def deafen(self) -> None:

@@ -73,6 +73,9 @@ class Rows:
     documents: Documents
     """A JSON object of each row: made when somebody asks, since most of what is read ahead nobody does."""
 
+    traces: tuple[str | None, ...] = ()
+    """The `traceparent` of each row; empty where traces are off."""
+
     def __len__(self) -> int:
         return len(self.rows)
 

@@ -12,6 +12,7 @@ from gateway.stream.descriptors import Descriptors
 from gateway.stream.dialect import Dialect
 from gateway.stream.feed import ALWAYS, Assigned, Dropped, Feed, Grown, Read
 from gateway.stream.ring import Entry, Log
+from gateway.stream.tally import Tally
 from schemas.topics import Topic
 
 UNWANTED_S = 300.0
@@ -27,6 +28,7 @@ class Fanout:
         self.caught_up = asyncio.Event()
         """All that was in the logs when the gateway started has been read."""
 
+        self.tally = Tally()
         self._descriptors = descriptors
         self._feed = feed
         self._ring = ring
@@ -173,7 +175,7 @@ class Fanout:
         if timer := self._due.pop(audience, None):
             timer.cancel()
         audience.sent_s = time.monotonic()
-        audience.send(self._descriptors)
+        audience.send(self._descriptors, self.tally)
         self._drop_if_empty(audience)
 
     def _drop_if_empty(self, audience: Audience) -> None:

@@ -9,18 +9,20 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from gateway.stream.channels import served
-from gateway.stream.decoding import Marks, Rows, decode
+from gateway.stream.decoding import Decoded, Marks, Rows, decode
 from gateway.stream.gathering import MOST_AT_ONCE, Gathered, Gathering
 from schemas.topics import Topic, topic_of_name
 from sentio import kafka, log
 from sentio.config import StreamSettings
 from sentio.errors import Retryable
 from sentio.kafka import Place
+from sentio.tracing import traceparent_of, traces
 
 POLL_S = 0.1
 LINGER_S = 0.005
@@ -100,6 +102,7 @@ class Feed:
         """When the thread last went round."""
 
         self._settings = settings
+        self._traces = traces(settings, process="stream")
         self._wanted: frozenset[Topic] = ALWAYS
         self._loop = asyncio.get_running_loop()
         self._stop = threading.Event()
@@ -143,6 +146,8 @@ class Feed:
             while not self.items.empty():  # let it finish the hand-over it may wait in
                 self.items.get_nowait()
             await asyncio.sleep(0.01)
+        if self._traces:
+            await asyncio.to_thread(self._traces.close)
 
     def _run(self) -> None:
         while not self._stop.is_set():
@@ -270,13 +275,26 @@ class Feed:
         """Hand over what waited, a batch a topic."""
         for one in gathered:
             topic = topic_of_name(one.name, self._settings.topic_prefix)
-            decoded = decode(topic, one.messages, self._marks[topic])
+            decoded = self._decode(topic, one)
             self.skipped += len(decoded.skipped)
             for seq, reason in decoded.skipped:
                 if self._once.due(("skipped", one.name)):
                     log.get().warning("skipped a message", topic=one.name, seq=seq, cause=reason, skipped=self.skipped)
             self._hand_over(Read(decoded.rows, one.since_s))
         self._check_caught_up()
+
+    def _decode(self, topic: Topic, one: Gathered) -> Decoded:
+        if self._traces is None:
+            return decode(topic, one.messages, self._marks[topic])
+        found = {(m.partition(), m.offset()): traceparent_of(_headers(m)) for m in one.messages}
+        counted: dict[str, str | int] = {
+            "messaging__destination__name": one.name,
+            "messaging__batch__message_count": len(one.messages),
+        }
+        with self._traces.span(f"deliver {one.name}", [parent for parent in found.values() if parent], **counted):
+            decoded = decode(topic, one.messages, self._marks[topic])
+        of_rows = tuple(found.get((row.partition, row.offset)) for row in decoded.rows.rows)
+        return replace(decoded, rows=replace(decoded.rows, traces=of_rows))
 
     def _note(self, place: Place, error: KafkaError, offset: int) -> None:
         if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - its public name
@@ -306,3 +324,8 @@ class Feed:
     def _say(self, cause: str) -> None:
         if self._once.due(cause):
             log.get().warning("the feed waits", cause=cause, retry_s=RETRY_S)
+
+
+def _headers(message: Message) -> Iterable[tuple[str, Any]]:
+    headers: Any = message.headers()  # never a dict, whatever its stubs say
+    return headers or ()

@@ -39,12 +39,16 @@ class Health:
         return None
 
     async def _live(self) -> tuple[int, str]:
-        return _answer(self._stuck())
+        return _answer(self.stuck())
 
     async def _ready(self) -> tuple[int, str]:
-        return _answer(self._stuck() or self._not_assigned() or await self._database_gone())
+        return _answer(await self.not_ready())
 
-    def _stuck(self) -> str | None:
+    async def not_ready(self) -> str | None:
+        """Why this process cannot serve at the moment."""
+        return self.stuck() or self._not_assigned() or await self._database_gone()
+
+    def stuck(self) -> str | None:
         silent_s = time.monotonic() - self._feed.turned_s
         return f"the feed has not turned for {silent_s:.0f} s" if silent_s > STUCK_S else None
 

@@ -30,7 +30,9 @@ class Page:
     def body(self, row: int) -> str:
         """``"at":…,"data":{…}``: the time of the record and all fields of the event."""
         if row not in self._bodies:
-            self._bodies[row] = f'"at":"{self.at(row)}","data":{self.document(row)}'
+            text = f'"at":"{self.at(row)}","data":{self.document(row)}'
+            trace = self._rows.traces[row] if self._rows.traces else None
+            self._bodies[row] = f'{text},"traceparent":"{trace}"' if trace else text
         return self._bodies[row]
 
     def document(self, row: int) -> str:
@@ -46,6 +48,10 @@ class Page:
     def sent_as(self, row: int) -> tuple[str, int]:
         """Producer and sequence of an event."""
         return self._rows.rows[row].sent_as
+
+    def timestamp_ms(self, row: int) -> int:
+        """Kafka's, of one record."""
+        return self._rows.rows[row].timestamp_ms
 
 
 class Entry(NamedTuple):
@@ -88,6 +94,11 @@ class Entry(NamedTuple):
     @property
     def sent_as(self) -> tuple[str, int]:
         return self.page.sent_as(self.row)
+
+    @property
+    def timestamp_ms(self) -> int:
+        """Kafka's time of the record, since 1970 UTC."""
+        return self.page.timestamp_ms(self.row)
 
     def is_in(self, channel: Channel) -> bool:
         return channel.value is None or channel.value == self.value

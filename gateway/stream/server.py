@@ -15,27 +15,32 @@ from gateway.stream.catchup import History
 from gateway.stream.descriptors import descriptors
 from gateway.stream.fanout import Fanout
 from gateway.stream.feed import Feed
+from gateway.stream.figures import Figures
 from gateway.stream.health import Health
 from gateway.stream.session import admitting
 from gateway.stream.snapshot import Snapshots
 from gateway.stream.sockets import SLICE, Sockets
 from gateway.stream.stretches import Stretches
 from gateway.stream.subscription import Sources
-from sentio import log
+from sentio import log, metrics, tracker
 from sentio.config import StreamSettings
 from sentio.config import listening as can_listen
 from sentio.stopping import end_soon
 
 if TYPE_CHECKING:
+    from http.server import ThreadingHTTPServer
+
     from gateway.stream.registry import Registry
 
 LOG_READS = 4
 CONNECTIONS = 4
+READY_S = 10.0
 
 
 def main(settings: StreamSettings) -> None:
     """Serve until SIGTERM or SIGINT."""
     log.configure(settings.log_level, process="stream")
+    tracker.configure(settings.errors_dsn, process="stream")
     # What is loaded stays. To look through it for garbage takes some 80 ms, in which nobody is sent anything.
     gc.collect()
     gc.freeze()
@@ -87,6 +92,7 @@ async def run(
     health = Health(feed, fanout, connections, database_threads)
 
     sockets = Sockets(written_by, settings, answer=health.answer)
+    shown = _show(settings, health, Figures(sockets, fanout, feed))
     registry = _registry(settings)
     admit = admitting(settings, Sources(fanout, history, stretches, snapshots, sockets), registry)
 
@@ -122,6 +128,9 @@ async def run(
     finally:
         for task in tasks:
             task.cancel()
+        if shown:
+            shown.shutdown()
+            shown.server_close()
         if registry:
             await registry.close()
         stretches.stop()
@@ -129,6 +138,22 @@ async def run(
         log_threads.shutdown(wait=False, cancel_futures=True)
         database_threads.shutdown(wait=False, cancel_futures=True)
         connections.close(timeout=0)
+
+
+def _show(settings: StreamSettings, health: Health, figures: Figures) -> "ThreadingHTTPServer | None":
+    """Serve /metrics, /livez and /readyz on a port of their own, where one is set."""
+    if settings.metrics_port is None:
+        return None
+    from prometheus_client import CollectorRegistry
+
+    loop = asyncio.get_running_loop()
+    registry = CollectorRegistry()
+
+    def ready() -> bool:
+        return asyncio.run_coroutine_threadsafe(health.not_ready(), loop).result(READY_S) is None
+
+    registry.register(figures)
+    return metrics.serve(settings.metrics_port, live=lambda: health.stuck() is None, ready=ready, registry=registry)
 
 
 def _registry(settings: StreamSettings) -> "Registry | None":

@@ -5,6 +5,7 @@ import logging
 import random
 import socket
 import time
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any
@@ -60,6 +61,12 @@ class Sockets:
         """Those with bytes that wait for the socket."""
 
         self.closing = False
+        self.refused: Counter[int] = Counter()
+        """Handshakes, by the status that they were answered with."""
+
+        self.closed: Counter[int] = Counter()
+        """Connections that the gateway closed, by code."""
+
         self.proxies = Proxies(settings)
         self.origins = origins(settings)
         self.extensions = [Offers()] if settings.stream_compression else []

@@ -231,5 +231,6 @@ class Subscription:
             if size >= AT_ONCE_BYTES:
                 break
         if messages:
+            self._sources.fanout.tally.replayed += len(messages)
             self._connection.offer(*messages)
         return len(messages)

@@ -57,14 +57,14 @@ def _supervise(settings: StreamSettings) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, asked)
-    workers = [_started(settings) for _ in range(settings.stream_workers)]
+    workers = [_started(settings, place) for place in range(settings.stream_workers)]
     while not stop.is_set():
         wait([woken, *(worker.sentinel for worker in workers)])
         for place, worker in enumerate(workers):
             if not stop.is_set() and not worker.is_alive():
                 log.get().error("a worker ended; another takes its place", exit_code=worker.exitcode)
                 stop.wait(RESTART_S)
-                workers[place] = _started(settings)
+                workers[place] = _started(settings, place)
     for worker in workers:
         worker.terminate()
     ends_s = time.monotonic() + settings.stream_drain_s + GRACE_S + 1
@@ -74,7 +74,10 @@ def _supervise(settings: StreamSettings) -> None:
             worker.kill()
 
 
-def _started(settings: StreamSettings) -> SpawnProcess:
+def _started(settings: StreamSettings, place: int) -> SpawnProcess:
+    """Each has a port of its own for its metrics: the ports behind the one that is set."""
+    if settings.metrics_port:
+        settings = settings.model_copy(update={"metrics_port": settings.metrics_port + place})
     worker = multiprocessing.get_context("spawn").Process(target=server.main, args=(settings,), name="stream")
     worker.start()
     return worker

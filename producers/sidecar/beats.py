@@ -3,9 +3,7 @@
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from datetime import time as clock
 from uuid import NAMESPACE_OID, uuid5
-from zoneinfo import ZoneInfo
 
 import pyarrow as pa
 
@@ -13,14 +11,11 @@ from producers.sidecar.numbered import Numbered, batches
 from producers.sidecar.source import Beat, Source
 from schemas.events import EngineHeartbeat
 from sentio import log
+from sentio.hours import is_open
 
 BEAT_S = 5.0
 SILENCE_S = 150.0
 """An engine that decides once a minute has then left out two."""
-
-NEW_YORK = ZoneInfo("America/New_York")
-OPENS, CLOSES = clock(9, 30), clock(16, 0)
-WEEKEND = 5
 
 
 class Beats:
@@ -60,12 +55,6 @@ class Beats:
                 silent_s=round(silent_s),
                 engine="has its end open" if is_there else "is not there",
             )
-
-
-def is_open(now: datetime) -> bool:
-    """Trading hours of a weekday in New York; holidays count as days like others."""
-    there = now.astimezone(NEW_YORK)
-    return there.weekday() < WEEKEND and OPENS <= there.time() < CLOSES
 
 
 def _heartbeat(beat: Beat, now: datetime) -> Numbered:

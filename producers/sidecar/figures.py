@@ -35,16 +35,26 @@ class Figures(Collector):
         """Show them with the process's other metrics."""
         REGISTRY.register(cls(sidecar))
 
+    def describe(self) -> Iterator[Metric]:
+        """The same, without a value."""
+        yield from _families()
+
     def collect(self) -> Iterator[Metric]:
         """Counters of each source, what it counts itself, and what Kafka refused."""
-        events = CounterMetricFamily("sentio_sidecar_events", "Events that Kafka acknowledged.", labels=["source"])
-        refused = CounterMetricFamily("sentio_sidecar_refused", "Events that cannot be used.", labels=["source"])
-        figures = GaugeMetricFamily("sentio_sidecar_source", "What a source counts.", labels=["source", "figure"])
+        events, refused, figures, failed = _families()
         for name, tally in self._sidecar.tallies.items():
             events.add_metric([name], tally.events)
             refused.add_metric([name], tally.refused)
             for figure, value in tally.figures.items():
                 figures.add_metric([name, figure], value)
-        failed = CounterMetricFamily("sentio_sidecar_failed", "Events that Kafka refused for good: lost.")
         failed.add_metric([], self._sidecar.failed)
         yield from (events, refused, figures, failed)
+
+
+def _families() -> tuple[CounterMetricFamily, CounterMetricFamily, GaugeMetricFamily, CounterMetricFamily]:
+    return (
+        CounterMetricFamily("sentio_sidecar_events", "Events that Kafka acknowledged.", labels=["source"]),
+        CounterMetricFamily("sentio_sidecar_refused", "Events that cannot be used.", labels=["source"]),
+        GaugeMetricFamily("sentio_sidecar_source", "What a source counts.", labels=["source", "figure"]),
+        CounterMetricFamily("sentio_sidecar_failed", "Events that Kafka refused for good: lost."),
+    )

@@ -16,6 +16,7 @@ from sentio.cli import (
     shadow,
     sidecar,
     stack,
+    status,
     topics,
     verify,
     webhooks,
@@ -38,6 +39,8 @@ app.command("tail")(data.tail)
 app.command("watch")(data.watch)
 app.command("lag")(data.lag)
 app.command("skip")(data.skip)
+app.command("status")(status.status)
+app.command("doctor")(status.doctor)
 app.command("verify")(verify.verify)
 app.command("swap")(shadow.swap)
 app.add_typer(replay.app, name="replay")

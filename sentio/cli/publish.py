@@ -47,10 +47,11 @@ def parse_speed(text: str) -> float | None:
 
 
 def _play(path: Path | None, seed: int, speed_text: str, *, skip_bad: bool) -> None:
+    from producers.figures import show
     from producers.player import NAME, play, sequences_on_log
     from producers.publisher import EventPublisher
     from producers.source import open_source
-    from sentio import log
+    from sentio import log, metrics
     from sentio.cli.starting import start
     from sentio.config import PublisherSettings, load
     from sentio.stopping import on_stop
@@ -58,7 +59,7 @@ def _play(path: Path | None, seed: int, speed_text: str, *, skip_bad: bool) -> N
     speed = parse_speed(speed_text)
     # Without a spool: the source is what is durable, and two places to go on from would disagree.
     settings = load(PublisherSettings, spool=None)
-    start(settings.log_level, process="play")
+    start(settings, process="play")
     bad: list[str] = []
     source: Source = open_source(path, seed=seed, skip_bad=skip_bad, on_bad=lambda line: _note(bad, line))
     stop = threading.Event()
@@ -67,6 +68,13 @@ def _play(path: Path | None, seed: int, speed_text: str, *, skip_bad: bool) -> N
     if stop.is_set():
         return
     publisher = EventPublisher(settings, name=NAME, source=source.id, already=already)
+    if settings.metrics_port is not None:
+        show(publisher)
+        metrics.serve(
+            settings.metrics_port,
+            live=lambda: publisher.failure is None,
+            ready=lambda: not publisher.counters().spooled_bytes,
+        )
     log.get().info("playing", source=source.name, producer=publisher.producer, on_log_already=len(already))
     try:
         play(source.events(), publisher, speed=speed, stop=stop)

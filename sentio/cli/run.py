@@ -20,13 +20,15 @@ CONSUMERS = {
     "aggregates": "consumers.aggregates.aggregates:Aggregates",
     "archive": "consumers.archive.archive:Archive",
 }
+SHADOWED = ("store", "aggregates")
 GATEWAYS = {
     "stream": "gateway.stream.workers:main",
     "rest": "gateway.rest.app:main",
     "watcher": "gateway.watch.app:main",
 }
 PRODUCERS = {"webhooks": "producers.webhooks.app:main"}
-SERVERS = GATEWAYS | PRODUCERS
+OBSERVERS = {"lag": "sentio.exporter:main"}
+SERVERS = GATEWAYS | PRODUCERS | OBSERVERS
 
 STALLED_S = 60.0
 
@@ -35,7 +37,7 @@ def run(
     name: Annotated[
         str,
         typer.Argument(
-            help="store, aggregates, archive, stream, rest, watcher, webhooks, or module:Class of a consumer of yours."
+            help="store, aggregates, archive, stream, rest, watcher, webhooks, lag, or module:Class of your consumer."
         ),
     ],
     workers: Annotated[
@@ -51,17 +53,26 @@ def run(
 ) -> None:
     """Run one process of the platform until it is asked to stop (SIGTERM, Ctrl-C)."""
     from sentio.cli.starting import start
-    from sentio.config import RestSettings, Settings, StreamSettings, WatchSettings, WebhookSettings, load
+    from sentio.config import (
+        ObservedSettings,
+        RestSettings,
+        Settings,
+        StreamSettings,
+        WatchSettings,
+        WebhookSettings,
+        load,
+    )
 
-    if (into is not None and name not in CONSUMERS) or (since is not None and into is None):
-        raise SettingError(f"run {name}: --into is for {' and '.join(CONSUMERS)}, and --from for --into")
-    start(load(Settings).log_level, process=name, codec=name != "rest")
+    if (into is not None and name not in SHADOWED) or (since is not None and into is None):
+        raise SettingError(f"run {name}: --into is for {' and '.join(SHADOWED)}, and --from for --into")
+    start(load(Settings), process=name, codec=name != "rest")
     if name in SERVERS:
         kinds: dict[str, type[Settings]] = {
             "stream": StreamSettings,
             "rest": RestSettings,
             "watcher": WatchSettings,
             "webhooks": WebhookSettings,
+            "lag": ObservedSettings,
         }
         asked = {} if workers is None else {"stream_workers": workers}
         _load(SERVERS[name])(load(kinds[name], **asked))  # type: ignore[operator] # a main(settings)
@@ -85,11 +96,14 @@ def _consume(kind: "type[Consumer]") -> None:
     from sentio import metrics
     from sentio.config import load
     from sentio.stopping import on_stop
+    from sentio.tracing import traces
 
     settings = load(kind.settings_kind)
     stop = threading.Event()
     on_stop(stop.set)
-    group = Group(kind(settings) if kind.owns_offsets else kind(), settings, stop=stop)  # type: ignore[call-arg]
+    consumer = kind(settings) if kind.owns_offsets else kind()  # type: ignore[call-arg]
+    to_collector = traces(settings, process=kind.name)
+    group = Group(consumer, settings, stop=stop, traces=to_collector)
     if settings.metrics_port is not None:
         metrics.serve(
             settings.metrics_port,
@@ -100,7 +114,11 @@ def _consume(kind: "type[Consumer]") -> None:
     # Python does every few hundred objects, costs a quarter of the loop's time and finds none.
     gc.freeze()
     gc.set_threshold(200_000)
-    group.run()
+    try:
+        group.run()
+    finally:
+        if to_collector:
+            to_collector.close()
 
 
 def _load(where: str) -> object:

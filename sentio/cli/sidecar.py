@@ -105,7 +105,7 @@ def _settings() -> "SidecarSettings":
     from sentio.config import SidecarSettings, load
 
     settings = load(SidecarSettings, spool=None)  # the sources are what is durable
-    start(settings.log_level, process="sidecar")
+    start(settings, process="sidecar")
     return settings
 
 

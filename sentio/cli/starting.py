@@ -1,11 +1,13 @@
 """How every long-running process begins: logging, and a word about what it would rather have."""
 
-from sentio import log
+from sentio import log, tracker
+from sentio.config import Settings
 
 
-def start(level: str, *, process: str, codec: bool = True) -> None:
-    """Set up logging; ``codec``: the process decodes or encodes events."""
-    log.configure(level, process=process)
+def start(settings: Settings, *, process: str, codec: bool = True) -> None:
+    """Set up logging and the error tracker; ``codec``: the process decodes or encodes events."""
+    log.configure(settings.log_level, process=process)
+    tracker.configure(settings.errors_dsn, process=process)
     if not codec:
         return
     from schemas.codec import NATIVE

@@ -82,8 +82,8 @@ class Swap:
         done = swap_windows(self._connection, query, self._shadow, ahead=ahead, remove_extra=self._remove_extra)
         if done is None:
             raise _NotNow(
-                f"{self._shadow} is ahead of aggregates, and minutes at its beginning have events before and in it: swap"
-                " where both have read the same, as when both are stopped"
+                f"{self._shadow} is ahead of aggregates, and minutes at its beginning have events before and in it:"
+                " swap where both have read the same, as when both are stopped"
             )
         return done
 

@@ -8,10 +8,10 @@ import pytest
 
 from producers.sidecar import beats as beat_module
 from producers.sidecar import refusals
-from producers.sidecar.beats import is_open
 from producers.sidecar.numbered import Numbered, batches
 from producers.sidecar.source import Beat, Portion, Refused
 from sentio.config import SidecarSettings
+from sentio.hours import is_open
 from sentio.testing.servers import Kafka
 from tests.pipeline import until
 from tests.samples import trade

@@ -10,12 +10,13 @@ import pytest
 import yaml
 
 from schemas.topics import KAFKA_DAYS
-from sentio.cli.run import CONSUMERS, GATEWAYS
+from sentio.cli.run import CONSUMERS, GATEWAYS, OBSERVERS
 from sentio.config import (
     PREFIX,
     ArchiveSettings,
     ConsumerSettings,
     DatabaseSettings,
+    ObservedSettings,
     PublisherSettings,
     RestSettings,
     Settings,
@@ -24,7 +25,7 @@ from sentio.config import (
 )
 
 ROOT = Path(__file__).parents[2]
-PROCESSES = {"store", "aggregates", "archive", "stream", "rest", "watcher"}
+PROCESSES = {"store", "aggregates", "archive", "stream", "rest", "watcher", "lag"}
 SERVERS = {"kafka", "timescaledb"}
 KINDS = {
     "init": Settings,
@@ -34,6 +35,7 @@ KINDS = {
     "stream": StreamSettings,
     "rest": RestSettings,
     "watcher": WatchSettings,
+    "lag": ObservedSettings,
 }
 
 
@@ -67,7 +69,7 @@ def default(kind: type[Settings], name: str) -> Any:
 
 def test_services_are_the_servers_and_the_processes_of_the_platform() -> None:
     assert set(services()) == SERVERS | {"init"} | PROCESSES
-    assert {*CONSUMERS, *GATEWAYS} == PROCESSES
+    assert {*CONSUMERS, *GATEWAYS, *OBSERVERS} == PROCESSES
 
 
 @pytest.mark.parametrize("name", sorted(PROCESSES))
@@ -114,6 +116,14 @@ def test_gateway_is_published_where_its_default_port_is(name: str, field: str) -
     assert environment(name)[f"{PREFIX}{field.upper()}"] == str(port)
     assert services()[name]["ports"] == [f"127.0.0.1:{port}:{port}"]
     assert f"http://127.0.0.1:{port}/readyz" in services()[name]["healthcheck"]["test"][-1]
+
+
+@pytest.mark.parametrize("name", sorted(PROCESSES))
+def test_prometheus_asks_each_process_at_its_metrics_port(name: str) -> None:
+    jobs = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text())["scrape_configs"]
+    targets = {job["job_name"]: job["static_configs"][0]["targets"] for job in jobs}
+
+    assert targets[name] == [f"{name}:{environment(name)[f'{PREFIX}METRICS_PORT']}"]
 
 
 @pytest.mark.parametrize("name", sorted(CONSUMERS))

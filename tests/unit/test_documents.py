@@ -109,7 +109,11 @@ def test_no_document_names_a_setting_that_does_not_exist() -> None:
     files = [
         path for folder in ("sentio", "deploy", "tests/chaos") for path in (ROOT / folder).rglob("*") if path.is_file()
     ]
-    files += [ROOT / "tests/javascript.py", ROOT / "clients/c/sentio.h"]  # the header's names are no settings
+    files += [
+        ROOT / "tests/javascript.py",
+        ROOT / "tests/unit/test_alerts.py",
+        ROOT / "clients/c/sentio.h",
+    ]  # the header's names are no settings
     code = "".join(path.read_text() for path in files if path.suffix in {".py", ".h", ""})
 
     for document in DOCUMENTS:

@@ -1,0 +1,102 @@
+"""One trace from the engine's publish() to the consumer's batch and to the client, at a collector that is there."""
+
+import subprocess
+import sys
+
+import pytest
+import structlog
+from opentelemetry.sdk.trace import TracerProvider
+
+from consumers.consumer import Consumer
+from producers.publisher import EventPublisher
+from sentio import kafka as kafka_access
+from sentio.batch import Batch
+from sentio.config import ConsumerSettings, PublisherSettings, load
+from sentio.tracing import traces
+from tests.gateways import Platform, gateway, off_loop
+from tests.pipeline import running, until
+from tests.receivers import Received, receiver
+from tests.samples import trade
+
+
+class Seen(Consumer):
+    name = "seen"
+    topics = ("trades.executed",)
+
+    def __init__(self) -> None:
+        self.records = 0
+        self.noted: dict[str, str] = {}
+
+    def process(self, batch: Batch) -> None:
+        self.noted = dict(structlog.contextvars.get_contextvars())
+        self.records += len(batch)
+
+
+def publish(platform: Platform, collector: Received) -> str:
+    """Three trades, within a span of the caller's; returns the id of the caller's trace."""
+    settings = load(
+        PublisherSettings,
+        kafka=platform.settings.kafka,
+        topic_prefix=platform.settings.topic_prefix,
+        traces=collector.url,
+    )
+    engine = TracerProvider(shutdown_on_exit=False).get_tracer("engine")
+    with EventPublisher(settings, name="engine") as publisher, engine.start_as_current_span("decide") as span:
+        for number in range(3):
+            publisher.publish(trade(number))
+    return f"{span.get_span_context().trace_id:032x}"
+
+
+def consume(platform: Platform, collector: Received) -> Seen:
+    settings = load(
+        ConsumerSettings,
+        kafka=platform.settings.kafka,
+        topic_prefix=platform.settings.topic_prefix,
+        database=platform.settings.database,
+        traces=collector.url,
+    )
+    seen = Seen()
+    to_collector = traces(settings, process="seen")
+    assert to_collector
+    with running(seen, settings, traces=to_collector):
+        until(lambda: seen.records == 3)
+    to_collector.close()
+    return seen
+
+
+@pytest.mark.anyio
+async def test_a_trace_goes_from_the_engine_to_the_consumer_and_to_the_client(platform: Platform) -> None:
+    with receiver() as collector:
+        settings = platform.settings.model_copy(update={"traces": collector.url})
+        async with gateway(settings) as on, on.phone() as phone:
+            await phone.subscribe("trades")
+            await phone.next("snapshot")
+            await phone.nothing_more()
+            callers_trace = await off_loop(publish, platform, collector)
+            heard = {update["traceparent"] for update in await phone.updates(3)}
+        seen = await off_loop(consume, platform, collector)
+        spans = {span.name.partition(" ")[0]: span for span in collector.spans()}
+
+    published = [span for span in collector.spans() if span.name.startswith("publish")]
+    assert {text[:-3] for text in heard} <= {f"00-{span.trace_id.hex()}-{span.span_id.hex()}" for span in published}
+    assert {link.trace_id.hex() for span in published for link in span.links} == {callers_trace}
+    for name in ("process", "deliver"):
+        assert {link.span_id for link in spans[name].links} <= {span.span_id for span in published}
+        assert spans[name].links
+    assert seen.noted["trace_id"] in {span.trace_id.hex() for span in collector.spans() if "process" in span.name}
+
+
+def test_without_a_collector_records_have_no_header_and_nothing_is_imported(platform: Platform) -> None:
+    settings = load(PublisherSettings, kafka=platform.settings.kafka, topic_prefix=platform.settings.topic_prefix)
+    with EventPublisher(settings, name="engine") as publisher:
+        publisher.publish(trade(0))
+    topic = f"{settings.topic_prefix}.trades.executed"
+    spans = kafka_access.spans(settings.kafka, [(topic, partition) for partition in range(3)])
+    [[message]] = list(kafka_access.read(settings.kafka, spans))
+    assert message.headers() is None
+
+    code = (
+        "import sys, producers.publisher, consumers.group, gateway.stream.server, gateway.rest.app;"
+        " sys.exit(any(name.startswith(('opentelemetry.sdk', 'sentry')) for name in sys.modules))"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
