@@ -194,7 +194,9 @@ def test_two_compactions_at_once_leave_a_whole_archive(tmp_path: Path, written: 
     for step, root in roots(tmp_path):
         store = Folder(root)
         shutil.copytree(written, root, dirs_exist_ok=True)
-        frozen = Stepping(root, step, partial(compacted, store))
+        # It makes pairs, where the frozen one makes one file of three.
+        pairs = Compaction(store, file_bytes=2 * max(Folder(written).list(TOPIC).values()))
+        frozen = Stepping(root, step, partial(pairs.run, PLACE, now_ms=LATER_MS))
         with suppress(Retryable):
             compacted(frozen)
         assert_read_whole(store)
