@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import pytest
 from aiosmtpd.controller import Controller
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page, expect, sync_playwright
 from pydantic import SecretStr
 
 from gateway.dashboard.routes import FILES
@@ -152,12 +152,10 @@ def test_figures_on_the_page_are_those_of_the_database(owner: Owner, page: Page)
     }
     assert page.text_content("dd[data-figure=equity]") == f"{equity:,.2f}"
     assert page.text_content("tr[data-figure=fills] td") == str(fills)
-    marks = "document.querySelectorAll('#compared .same').length"
-    page.wait_for_function(
-        f"{marks} >= 23"
-    )  # eight figures by three, less those that aggregates does not keep, and two
+    # Eight figures by three, less the three that aggregates does not keep, and two of this page's own.
+    expect(page.locator("#compared .same")).to_have_count(23, timeout=PATIENCE_MS)
     # What this page heard itself, as a client of the stream.
-    page.wait_for_function(f"document.querySelectorAll('#trades tbody tr').length == {fills}")
+    expect(page.locator("#trades tbody tr")).to_have_count(fills, timeout=PATIENCE_MS)
     assert (
         page.get_attribute("tr[data-figure=equity] [data-side='this page']", "data-value") == f"{equity.normalize():f}"
     )
