@@ -21,10 +21,10 @@ def _plain_column(column: pa.Array) -> list[Any]:
     values: list[Any] = column.to_pylist()
     kind = column.type
     is_plain = not (pa.types.is_decimal(kind) or pa.types.is_timestamp(kind) or pa.types.is_fixed_size_binary(kind))
-    return values if is_plain else list(map(_plain, values))
+    return values if is_plain else list(map(plain, values))
 
 
-def _plain(value: object) -> object:
+def plain(value: object) -> object:
     """An id as UUID, an amount without trailing zeros, a time as ISO has it."""
     match value:
         case bytes():

@@ -20,7 +20,7 @@ from sentio import kafka
 from sentio.config import Settings
 from sentio.errors import Retryable
 from sentio.kafka import Place
-from sentio.topics import DEAD_SUFFIX
+from sentio.letters import DEAD_SUFFIX
 
 TIMEOUT_S = 10.0
 BEATS_BACK = 50

@@ -17,7 +17,7 @@ from sentio import kafka, lag, log
 from sentio.config import WatchSettings
 from sentio.errors import Retryable
 from sentio.kafka import Place
-from sentio.topics import DEAD_SUFFIX
+from sentio.letters import DEAD_SUFFIX
 
 DAY_S = 86_400
 RATE_S = 10.0

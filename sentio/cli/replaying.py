@@ -194,7 +194,7 @@ def target(settings: ReplaySettings, job: Job) -> Target:
 
 
 def _run(settings: ReplaySettings, jobs: Jobs, job: Job, *, as_json: bool) -> None:
-    start_process(settings.log_level, process="replay")
+    start_process(settings, process="replay")
     stop = threading.Event()
     on_stop(stop.set)
     with jobs.alone(job):
