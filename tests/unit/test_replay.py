@@ -1,7 +1,6 @@
 """Which messages a replay takes, in which order and how fast; and what a job's file holds."""
 
 import json
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -194,15 +193,19 @@ def test_a_speed_waits_for_as_long_as_it_took_divided_by_it() -> None:
     assert waits == pytest.approx([2, 5], abs=0.5)  # nobody has waited
 
 
-def test_a_rate_is_kept_on_the_whole() -> None:
-    source = Script([Found([part(*((0, at, at) for at in range(50)))], frozenset({LEFT, RIGHT}))])
-    begin_s = time.monotonic()
-    for step in pace.steps(source, {LEFT: (0, 99)}, choosing(), speed=None, rate=200.0):
+def test_a_rate_is_kept_on_the_whole_and_what_was_not_used_is_not_made_up_for() -> None:
+    chosen = choosing().choose(part(*((0, at, at) for at in range(50))))
+    clock = [0.0]
+    written: list[float] = []
+    for step in pace._at_rate(iter([chosen, chosen]), 200.0, clock=lambda: clock[0]):
         if isinstance(step, Chosen):
             assert len(step.indexes) <= 4
+            written += [clock[0]] * len(step.indexes)
+            clock[0] += 10 if len(written) == 50 else 0  # a slow target
         else:
-            time.sleep(step)
-    assert time.monotonic() - begin_s >= 0.2
+            clock[0] += step
+    assert written[49] == pytest.approx(0.24)
+    assert written[99] - written[50] == pytest.approx(0.22, abs=0.03)
 
 
 @pytest.mark.parametrize(("text", "speed"), [("1x", 1.0), ("60x", 60.0), ("0.5", 0.5), ("max", None)])
