@@ -19,9 +19,9 @@ class Rule:
 
 RULES = (
     Rule("divergence", 1.0, 10.0, "divergence.md"),
-    Rule("lag", 30.0, 30.0, "lag.md"),
-    Rule("silence", 0.0, 10.0, "silence.md"),
-    Rule("errors", 0.0, 60.0, "errors.md"),
+    Rule("lag", 30.0, 30.0, "consumer-stuck.md"),
+    Rule("silence", 0.0, 10.0, "silent-engine.md"),
+    Rule("errors", 0.0, 60.0, "poison-storm.md"),
     Rule("stream", 30.0, 10.0, "stream.md"),
     Rule("blind", 30.0, 10.0, "blind.md"),
 )
