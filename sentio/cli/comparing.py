@@ -9,7 +9,7 @@ from typing import Any
 from psycopg import Connection, IsolationLevel, sql
 from psycopg.rows import class_row, dict_row
 
-from schemas.topics import stored_topics, topic_of_event
+from schemas.topics import stored_topics
 from sentio.cli import differing
 from sentio.errors import Fatal, SettingError
 
@@ -149,7 +149,7 @@ class Comparison:
             raise _NotComparable(without_store(self._shadow))
         if apart := [each for each in self.positions if each.live_group == "aggregates" and each.live != each.shadow]:
             raise _NotComparable(f"windows are compared where both groups have read the same; {said(apart[0])}")
-        query = windows_of(self._prefix, self._groups, self._shadow)
+        query = differing.windows(self._prefix, self._groups["store"], self._groups["aggregates"], self._shadow)
         yield from self._by_day("windows", query, "start_at", "concat_ws(' ', kind, account, strategy, symbol)")
 
     def _by_day(self, table: str, query: sql.Composed, at: str, named: str) -> Iterator[Day]:
@@ -176,12 +176,6 @@ class Comparison:
         with self._connection.cursor(row_factory=dict_row) as cursor:
             for row in cursor.execute(statement, values).fetchall():
                 yield Day(**row)
-
-
-def windows_of(prefix: str, of: dict[str, str], shadow: str) -> sql.Composed:
-    """`differing.windows` of a shadow with these groups."""
-    trades, performance = topic_of_event("TradeExecuted"), topic_of_event("PerformanceMinute")
-    return differing.windows(prefix, "aggregates", of["aggregates"], shadow, trades, performance)
 
 
 def said(position: Position) -> str:

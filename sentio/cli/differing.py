@@ -7,7 +7,7 @@ within a partition: from the first one that the shadow read on, in whatever part
 from psycopg import sql
 
 from schemas.columns import arrow_schema
-from schemas.topics import Topic
+from schemas.topics import Topic, topic_of_event
 from sentio.cli.recomputing import STARTS
 
 WINDOW_KEY = ("kind", "start_at", "account", "strategy", "symbol")
@@ -65,19 +65,30 @@ _ROWS = """
     left join bounds on bounds.producer = l.producer
 """
 
+# Of each producer that the shadow of aggregates began to read later than that of the store: from which sequence on both
+# have read all.
+_LATER = """
+    select producer, max(coalesce(a.sequence, m.sequence + 1)) as first
+    from (select * from shadow_firsts where group_name = {store} and topic = {topic}) as s
+    join consumer_marks as m using (group_name, topic, partition, producer)
+    left join (select * from shadow_firsts where group_name = {aggregates} and topic = {topic}) as a
+        using (partition, producer)
+    where a.sequence is null or a.sequence > s.sequence group by producer
+"""
+
 # Windows with events that are older than the range, or that nothing in it explains: the shadow has only a part of them.
 _CUT = """
     older_trades as (
         select l.* from trades as l
         left join {schema}.trades as s on s.executed_at = l.executed_at and s.event_id = l.event_id
-        left join ({trades_bounds}) as bounds on bounds.producer = l.producer
-        where s.event_id is null or bounds.first is null or l.sequence < bounds.first
+        left join ({trades_later}) as later on later.producer = l.producer
+        where s.event_id is null or l.sequence < later.first
     ),
     older_performance as (
         select l.* from performance as l
         left join {schema}.performance as s on s.minute_at = l.minute_at and s.event_id = l.event_id
-        left join ({performance_bounds}) as bounds on bounds.producer = l.producer
-        where s.event_id is null or bounds.first is null or l.sequence < bounds.first
+        left join ({performance_later}) as later on later.producer = l.producer
+        where s.event_id is null or l.sequence < later.first
     ),
     cut as (
         select t.account, levels.strategy, levels.symbol, spans.kind, spans.start_at
@@ -124,19 +135,24 @@ def rows(topic: Topic, prefix: str, live: str, shadow: str, schema: str) -> sql.
     )
 
 
-def windows(prefix: str, live: str, shadow: str, schema: str, trades: Topic, performance: Topic) -> sql.Composed:
-    """A query with a row (key of the window, what) for each window that live table or shadow have."""
+def windows(prefix: str, store: str, aggregates: str, schema: str) -> sql.Composed:
+    """A query with a row (key of the window, what) for each window that live table or shadow have.
 
-    def bounds(topic: Topic) -> sql.Composed:
-        return sql.SQL(_BOUNDS).format(
-            live=sql.Literal(live), shadow=sql.Literal(shadow), topic=sql.Literal(topic.full_name(prefix))
+    ``store`` and ``aggregates`` are the groups that write into the shadow.
+    """
+
+    def later(event: str) -> sql.Composed:
+        return sql.SQL(_LATER).format(
+            store=sql.Literal(store),
+            aggregates=sql.Literal(aggregates),
+            topic=sql.Literal(topic_of_event(event).full_name(prefix)),
         )
 
     return sql.SQL("with {cut} {windows}").format(
         cut=sql.SQL(_CUT).format(
             schema=sql.Identifier(schema),
-            trades_bounds=bounds(trades),
-            performance_bounds=bounds(performance),
+            trades_later=later("TradeExecuted"),
+            performance_later=later("PerformanceMinute"),
             trades_starts=sql.SQL(STARTS.format(at="t.executed_at")),
             performance_starts=sql.SQL(STARTS.format(at="p.minute_at")),
         ),

@@ -12,12 +12,12 @@ from consumers.store import upkeep
 from schemas.columns import arrow_schema
 from schemas.topics import Topic, stored_topics
 from sentio.cli import differing
-from sentio.cli.comparing import AGAIN_S, DIFFERENCES, Position, groups, positions, said, windows_of, without_store
+from sentio.cli.comparing import AGAIN_S, DIFFERENCES, Position, groups, positions, said, without_store
 from sentio.cli.rolling import Swapped, swap_windows
 from sentio.errors import Fatal
 
 LOCK_TIMEOUT_S = 30.0
-HELD_S = 5.0  # how long live groups are kept waiting for a shadow that is a little behind
+HELD_S = 15.0  # how long live groups are kept waiting for a shadow that is a little behind
 
 _OFFSETS = """
     insert into consumer_offsets as o (group_name, topic, partition, generation, next_offset, topic_id, swapped)
@@ -78,7 +78,7 @@ class Swap:
 
     def _swap_windows(self, held: list[Position]) -> Swapped:
         ahead = any(each.live_group == "aggregates" and each.shadow > each.live for each in held)
-        query = windows_of(self._prefix, self._groups, self._shadow)
+        query = differing.windows(self._prefix, self._groups["store"], self._groups["aggregates"], self._shadow)
         done = swap_windows(self._connection, query, self._shadow, ahead=ahead, remove_extra=self._remove_extra)
         if done is None:
             raise _NotNow(

@@ -152,7 +152,7 @@ def test_every_table_of_a_week_is_rebuilt_and_swapped_in_while_the_engine_trades
             assert told.exit_code == 1, told.output
             found = [json.loads(line) for line in told.output.splitlines() if line.startswith("{")]
             assert {each["table"] for each in found[:-1]} >= DAMAGE.keys() - {"windows"}
-            swapped = sentio(settings, "swap", SHADOW, "--yes", "--json", "--wait", "30")
+            swapped = sentio(settings, "swap", SHADOW, "--yes", "--json", "--wait", "60")
             assert swapped.exit_code == 0, swapped.output
             before = len(engine.published)
             until(lambda: len(engine.published) > before)
