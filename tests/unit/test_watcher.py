@@ -110,7 +110,12 @@ def test_an_alert_begins_after_a_while_and_ends_after_a_while() -> None:
     assert alarms.step({}, rule.for_s - 1) == []  # over before it was one
     assert alarms.step(line, 100) == []
     [begun] = alarms.step(line, 100 + rule.for_s)
-    assert (begun.alert, begun.state, begun.summary, begun.runbook) == ("lag", "begin", line["lag"], "https://r/consumer-stuck.md")
+    assert (begun.alert, begun.state, begun.summary, begun.runbook) == (
+        "lag",
+        "begin",
+        line["lag"],
+        "https://r/consumer-stuck.md",
+    )
     assert [one.alert for one in alarms.active] == ["lag"]
     assert alarms.step({}, 200) == []
     assert alarms.step(line, 201) == []  # it is not over
