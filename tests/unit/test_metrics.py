@@ -8,6 +8,7 @@ from prometheus_client.core import Metric
 
 import consumers.figures
 import gateway.rest.figures
+import gateway.watch.figures
 import producers.figures
 import producers.sidecar.figures
 import producers.webhooks.figures
@@ -17,7 +18,7 @@ from sentio.exporter import Exporter
 from tests.unit.test_documents import ROOT, rows
 
 NOTHING = cast("Any", None)
-MODULES = (consumers.figures, gateway.rest.figures, producers.webhooks.figures)
+MODULES = (consumers.figures, gateway.rest.figures, gateway.watch.figures, producers.webhooks.figures)
 
 
 def shown() -> Iterator[Metric]:
