@@ -40,6 +40,9 @@ class Wish:
     owns_offsets: bool = False
     """Of a group: its offsets are in the database, beside its results."""
 
+    from_archive: bool = False
+    """Instead of from the log."""
+
 
 @dataclass(slots=True)
 class Counts:

@@ -35,6 +35,9 @@ Speed = Annotated[
 ]
 Rate = Annotated[float | None, typer.Option(min=0.1, help="At most so many records a second.")]
 Owns = Annotated[bool, typer.Option("--owns-offsets", help="Of group:NAME: its class has owns_offsets.")]
+FromArchive = Annotated[
+    bool, typer.Option("--from-archive", help="Read what 'sentio run archive' wrote (SENTIO_ARCHIVE), not the log.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -56,6 +59,7 @@ def plan(
     rate: Rate = None,
     *,
     owns_offsets: Owns = False,
+    from_archive: FromArchive = False,
     as_json: AsJson = False,
 ) -> None:
     """Show what would be read of each partition, its size and the time it takes; nothing is done."""
@@ -81,6 +85,7 @@ def run(
     resume: Annotated[str | None, typer.Option(metavar="ID", help="Go on with a job that was interrupted.")] = None,
     *,
     owns_offsets: Owns = False,
+    from_archive: FromArchive = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the plan.")] = False,
     as_json: AsJson = False,

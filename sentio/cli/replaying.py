@@ -9,7 +9,10 @@ from pathlib import Path
 
 import typer
 
+from consumers.archive.stores import Store, open_store
 from consumers.replay import pace, topic
+from consumers.replay.archived import Archived, ArchiveHeld
+from consumers.replay.held import LogHeld
 from consumers.replay.job import Job, State, Wish, make
 from consumers.replay.jobs import Jobs
 from consumers.replay.plan import Plan, Range, plan
@@ -19,11 +22,10 @@ from consumers.replay.selection import Selection
 from consumers.replay.source import KafkaLog
 from consumers.replay.targets import Count, File, Stdout, Target
 from schemas.topics import topics as all_topics
-from sentio import kafka
 from sentio.asked import duration_ms, time_of, topic_of
 from sentio.cli.replay_shown import Progress, show_done, show_plan
 from sentio.cli.starting import start as start_process
-from sentio.config import ReplaySettings, load
+from sentio.config import ArchiveSettings, ReplaySettings, load
 from sentio.errors import Fatal, Retryable, SettingError
 from sentio.stopping import on_stop
 
@@ -52,6 +54,7 @@ class Asked:
     speed: str
     rate: float | None
     owns_offsets: bool
+    from_archive: bool
 
     def wish(self, settings: ReplaySettings) -> Wish:
         """Raises `SettingError` for what does not go together, or cannot be."""
@@ -66,6 +69,7 @@ class Asked:
             self.speed,
             self.rate,
             self.owns_offsets,
+            self.from_archive,
         )
         pace.speed_of(wish.speed)
         selection(settings, wish)
@@ -73,6 +77,8 @@ class Asked:
         if kind == "topic":
             topic.check_name(settings, name, wish.topics)
         if kind == "group":
+            if wish.from_archive:
+                raise SettingError(f"--into {wish.into}: a group reads the log; leave --from-archive")
             self._check_group(wish)
             check_new(settings, name, owns_offsets=wish.owns_offsets)
         elif wish.owns_offsets:
@@ -103,7 +109,16 @@ class Asked:
         records_s = RECORDS_S[_target_of(wish)[0]]
         if wish.where:
             records_s = min(records_s, RECORDS_S["topic"])
-        return plan(settings, topics, self.range(), speed=wish.speed, rate=wish.rate, records_s=records_s)
+        held = ArchiveHeld(_archive()) if wish.from_archive else LogHeld(settings.kafka)
+        return plan(
+            held,
+            settings.topic_prefix,
+            topics,
+            self.range(),
+            speed=wish.speed,
+            rate=wish.rate,
+            records_s=records_s,
+        )
 
     def show(self, *, as_json: bool) -> None:
         settings = load(ReplaySettings)
@@ -150,9 +165,10 @@ def resume(job_id: str, *, as_json: bool) -> None:
     job = jobs.get(job_id)
     if job.state in {State.COMPLETE, State.CANCELLED}:
         raise Fatal(f"replay {job_id} is {job.state}; there is nothing to go on with")
-    now = kafka.describe(settings.kafka, job.topic_ids)
+    held = ArchiveHeld(_archive()) if job.wish.from_archive else LogHeld(settings.kafka)
+    now = held.topic_ids(job.topic_ids)
     for name, topic_id in job.topic_ids.items():
-        if name not in now or now[name].id != topic_id:
+        if now[name] != topic_id:
             raise Fatal(f"replay {job_id}: {name} was deleted or made again since; plan another")
     _run(settings, jobs, job, as_json=as_json)
 
@@ -204,8 +220,9 @@ def _run(settings: ReplaySettings, jobs: Jobs, job: Job, *, as_json: bool) -> No
         else:
             with Progress(job) as progress:
                 replay = Replay(job, jobs, target(settings, job), stop=stop.is_set, tell=progress.tell)
+                source = Archived(_archive()) if job.wish.from_archive else KafkaLog(settings.kafka)
                 try:
-                    replay.run(KafkaLog(settings.kafka), selection(settings, job.wish))
+                    replay.run(source, selection(settings, job.wish))
                 except (Fatal, Retryable) as failure:
                     if job.wish.into == "stdout":
                         raise
@@ -239,6 +256,10 @@ def _check_file(wish: Wish) -> None:
         raise SettingError(f"--into {wish.into} is there already; name another, or remove it")
     if not os.access(path.parent, os.W_OK):
         raise SettingError(f"--into {wish.into}: {path.parent} is no folder that can be written")
+
+
+def _archive() -> Store:
+    return open_store(load(ArchiveSettings))
 
 
 def _ms(seconds: float) -> int:

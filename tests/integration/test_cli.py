@@ -104,7 +104,10 @@ def test_tail_shows_decoded_events_that_match(settings: ConsumerSettings, sentio
         (("tail", "trades.executed", "--where", "colour=red"), "--where colour=red: FIELD=VALUE with one of event_id"),
         (("tail", "trades.executed", "--from", "yesterday"), "--from yesterday: a number and s, m, h or d"),
         (("play", "--session", "/nowhere", "--speed", "fast"), "--speed fast: a number above zero, or max"),
-        (("run", "nothing"), "it may be store, aggregates, archive, stream, rest, watcher, webhooks, lag, or module:Class"),
+        (
+            ("run", "nothing"),
+            "it may be store, aggregates, archive, stream, rest, watcher, webhooks, lag, or module:Class",
+        ),
     ],
 )
 def test_a_wrong_argument_is_one_line_that_says_what_it_may_be(

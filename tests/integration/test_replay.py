@@ -14,6 +14,8 @@ import pytest
 from confluent_kafka import Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined] # it is theirs to give
 
+from consumers.archive.archive import Archive
+from consumers.archive.stores import open_store
 from consumers.replay.job import Counts, loads
 from consumers.replay.jobs import Jobs
 from consumers.store.store import Store
@@ -23,6 +25,7 @@ from sentio.cli.main import main
 from sentio.config import ConsumerSettings, Settings, load
 from sentio.database import migrate
 from sentio.testing.servers import Kafka
+from tests.archives import archive_settings, ends
 from tests.pipeline import count, rows, running, until
 from tests.samples import encoded, trade
 
@@ -168,6 +171,36 @@ def test_what_the_log_has_no_more_is_refused_with_the_oldest_it_has(replay: Repl
     by_offset = ("--partition", "0", "--from-offset", "3")
     assert "holds offsets 10 to 30" in replay("plan", "trades.executed", *by_offset, status=2)
     assert json.loads(replay("plan", "trades.executed", "--json"))["offsets"] == 20
+
+
+def test_what_the_log_has_no_more_is_replayed_from_the_archive_as_it_was(
+    replay: Replays, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replay.publish(30, headers=[("traceparent", b"00-ab"), ("empty", None)])
+    written = replay.messages(replay.topic)
+    settings = archive_settings(
+        replay.settings.kafka, replay.settings.topic_prefix, archive=str(tmp_path / "archive"), partitions=3
+    )
+    store = open_store(settings)
+    with running(Archive(settings), settings):
+        until(lambda: sum(ends(store, settings).values()) == 30)
+    admin = AdminClient({"bootstrap.servers": settings.kafka})
+    for cut in admin.delete_records([TopicPartition(replay.topic, each, 5) for each in range(3)]).values():
+        cut.result(20)
+
+    assert "--from-archive reaches further" in replay("plan", "trades.executed", "--last", "5h", status=2)
+    monkeypatch.setenv("SENTIO_ARCHIVE", str(tmp_path / "archive"))
+    archived = ("trades.executed", "--from-archive", "--yes")
+    copy = f"{settings.topic_prefix}.copy"
+    replay("run", *archived, "--into", f"topic:{copy}")
+    assert sorted(map(whole, replay.messages(copy)), key=repr) == sorted(map(whole, written), key=repr)
+
+    times = sorted(message.timestamp()[1] for message in written)
+    middle = f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(times[20] // 1000))}Z"
+    replay("run", *archived, "--to", middle, "--into", f"file:{tmp_path / 'before'}", "--speed", "60000x")
+    assert sequences(tmp_path / "before") == list(range(20))
+    group = replay("run", *archived, "--into", "group:new", status=2)
+    assert "a group reads the log" in group
 
 
 def test_only_what_is_asked_for_is_written(replay: Replays, tmp_path: Path) -> None:
