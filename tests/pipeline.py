@@ -14,7 +14,7 @@ from sentio import topics
 from sentio.config import ConsumerSettings, PublisherSettings, load
 from sentio.database import migrate
 
-DEADLINE_S = 40.0
+DEADLINE_S = 60.0
 
 
 def consumer_settings(bootstrap: str, prefix: str, database: str, **more: Any) -> ConsumerSettings:

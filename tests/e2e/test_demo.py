@@ -20,6 +20,9 @@ from tests import rotation
 from tests.data import recorded_days, recorded_results, signal, write_session
 from tests.pipeline import until
 
+STARTED_S = 120.0
+"""Nine processes start beside other tests on two cores."""
+
 MIDDLE = "3000"
 """Speed at which the simulated day takes about eight seconds: time to kill somebody."""
 
@@ -55,7 +58,7 @@ def kill_and_await(root: Path, victim: str) -> None:
     """Kill a process of the demo; returns when it is started again."""
     before = processes(root)[victim]
     os.kill(before.pid, SIGKILL)
-    until(lambda: processes(root).get(victim, before).pid != before.pid)
+    until(lambda: processes(root).get(victim, before).pid != before.pid, timeout_s=STARTED_S)
 
 
 @contextmanager
@@ -129,7 +132,7 @@ def test_killing_one_process_in_the_middle_changes_no_figure(
     victim: str, tmp_path: Path, undisturbed: dict[str, Any]
 ) -> None:
     with running(tmp_path, "--seed", "7", "--speed", MIDDLE) as process:
-        until(lambda: received(tmp_path) > 1_000)
+        until(lambda: received(tmp_path) > 1_000, timeout_s=STARTED_S)
         kill_and_await(tmp_path, victim)
         output, errors = process.communicate(timeout=150)
     assert output, errors
@@ -141,7 +144,7 @@ def test_killing_one_process_in_the_middle_changes_no_figure(
 
 def test_a_demo_killed_in_the_middle_goes_on_at_its_second_start(tmp_path: Path, undisturbed: dict[str, Any]) -> None:
     with running(tmp_path, "--seed", "7", "--speed", MIDDLE) as process:
-        until(lambda: received(tmp_path) > 1_000)
+        until(lambda: received(tmp_path) > 1_000, timeout_s=STARTED_S)
         assert len(processes(tmp_path)) >= 6
         process.send_signal(SIGKILL)
     until(lambda: not processes(tmp_path))
@@ -153,10 +156,10 @@ def test_a_demo_killed_in_the_middle_goes_on_at_its_second_start(tmp_path: Path,
 def test_day_of_the_cpp_engine_is_what_it_says_also_when_engine_and_sidecar_are_killed(tmp_path: Path) -> None:
     program = engine.build(tmp_path / "engine-cpp")
     with running(tmp_path, "--engine", "cpp", "--seed", "7", "--speed", "5000") as process:
-        until(lambda: received(tmp_path) > 1_000, timeout_s=90)
+        until(lambda: received(tmp_path) > 1_000, timeout_s=STARTED_S)
         for victim in ("engine", "sidecar"):
             kill_and_await(tmp_path, victim)
-        output, errors = process.communicate(timeout=90)
+        output, errors = process.communicate(timeout=150)
     assert output, errors
     document = json.loads(output)
     assert document["consistent"], document["problems"]
@@ -175,9 +178,9 @@ def test_day_of_the_cpp_engine_is_what_it_says_also_when_engine_and_sidecar_are_
 
 def test_ctrl_c_stops_everything(tmp_path: Path) -> None:
     with running(tmp_path, "--seed", "7", "--speed", MIDDLE) as process:
-        until(lambda: received(tmp_path) > 100)
+        until(lambda: received(tmp_path) > 100, timeout_s=STARTED_S)
         process.send_signal(SIGINT)
-        process.communicate(timeout=60)
+        process.communicate(timeout=150)
     assert process.returncode == 130
     assert processes(tmp_path) == {}
 
