@@ -56,7 +56,7 @@ def batch(numbers: Sequence[int], span: Range) -> Batch:
         pa.array([one.offset for one in chosen], pa.int64()),
         pa.array([one.timestamp_ms for one in chosen], pa.int64()),
         {0: span},
-        pa.RecordBatch.from_pylist(originals, ORIGINALS),
+        originals=pa.RecordBatch.from_pylist(originals, ORIGINALS),
     )
 
 

@@ -3,7 +3,7 @@
 import time
 import uuid
 
-from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from sentio import kafka
@@ -47,11 +47,23 @@ def _commit(settings: Settings, group: str) -> None:
 def _stamp_s(settings: Settings, group: str) -> float | None:
     state = kafka.describe(settings.kafka, [OFFSETS])[OFFSETS]
     place = (OFFSETS, _hash(group) % state.partitions)
-    end = kafka.spans(settings.kafka, [place])[place][1]
+    # Somebody's transaction may hang in that partition, and would hide what comes behind it.
+    consumer = Consumer(kafka.reader(settings.kafka) | {"isolation.level": "read_uncommitted"})
     ends_s = time.monotonic() + TIMEOUT_S
-    found = kafka.read(settings.kafka, {place: (max(0, end - BACK), end)}, stop=lambda: time.monotonic() > ends_s)
-    ours = [message for messages in found for message in messages if group.encode() in _key(message)]
-    return ours[-1].timestamp()[1] / 1_000 if ours else None
+    stamp_s = None
+    try:
+        end = kafka.ends(consumer, [place])[place][1]
+        consumer.assign([TopicPartition(*place, max(0, end - BACK))])
+        while time.monotonic() < ends_s:
+            for message in consumer.consume(BACK, 0.2):
+                error = message.error()
+                if error is not None and error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - its public name
+                    return stamp_s
+                if error is None and group.encode() in _key(message):
+                    stamp_s = message.timestamp()[1] / 1_000
+    finally:
+        consumer.close()
+    return stamp_s
 
 
 def _key(message: Message) -> bytes:
@@ -60,8 +72,8 @@ def _key(message: Message) -> bytes:
 
 
 def _hash(group: str) -> int:
-    """Java's of a string, as the coordinator's partition goes by it."""
+    """Java's of a string without its sign, as the coordinator's partition goes by it."""
     value = 0
     for character in group:
         value = (31 * value + ord(character)) & 0xFFFFFFFF
-    return value & 0x7FFFFFFF
+    return value if value < 1 << 31 else (1 << 32) - value
