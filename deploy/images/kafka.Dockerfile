@@ -8,8 +8,10 @@ COPY kafka-jars /opt/kafka
 COPY kafka.properties kafka-entrypoint /
 # Formatted here, so that a container starts in seconds.
 RUN printf '%s\n' log.dirs=/data controller.quorum.voters=1@127.0.0.1:9093 \
-      listeners=PLAINTEXT://0.0.0.0:9092,CONTROLLER://127.0.0.1:9093 \
-      advertised.listeners=PLAINTEXT://127.0.0.1:9092 >> /kafka.properties \
+      listeners=PLAINTEXT://0.0.0.0:9092,INSIDE://127.0.0.1:9094,CONTROLLER://127.0.0.1:9093 \
+      advertised.listeners=PLAINTEXT://127.0.0.1:9092,INSIDE://127.0.0.1:9094 \
+      listener.security.protocol.map=PLAINTEXT:PLAINTEXT,INSIDE:PLAINTEXT,CONTROLLER:PLAINTEXT \
+      inter.broker.listener.name=INSIDE >> /kafka.properties \
  && java -cp '/opt/kafka/*' kafka.tools.StorageTool format --config /kafka.properties \
       --cluster-id c2VudGlvLXRlc3Qta2Fma2 \
  && chown -R kafka /data

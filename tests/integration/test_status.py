@@ -5,8 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from confluent_kafka import Consumer, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined] # it is theirs to give
+from confluent_kafka import Producer
 from pydantic import SecretStr
 from typer.testing import CliRunner
 
@@ -111,21 +110,8 @@ def test_doctor_names_what_to_do_about_topics_tables_and_settings(kafka: Kafka, 
     assert alone["kafka"][0]["level"] == "ok"
 
 
-def test_the_brokers_clock_is_read_also_behind_a_transaction_that_hangs(kafka: Kafka) -> None:
-    topic = kafka.topic("orders")
-    admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
-    admin.create_topics([NewTopic(topic, 1)])[topic].result(30)
-    producer = Producer({"bootstrap.servers": kafka.bootstrap, "transactional.id": topic})
-    producer.init_transactions(30)
-    producer.begin_transaction()
-    for _ in range(4):  # in one of the partitions that the groups of the doctor may come to
-        consumer = Consumer({"bootstrap.servers": kafka.bootstrap, "group.id": kafka.group()})
-        metadata = consumer.consumer_group_metadata()
-        producer.send_offsets_to_transaction([TopicPartition(topic, 0, 0)], metadata, 30)
-        consumer.close()
-
-    for _ in range(8):  # half of their names have a negative hash
+def test_the_brokers_clock_is_read(kafka: Kafka) -> None:
+    for _ in range(8):  # half of the names that it takes have a negative hash
         ahead_s = kafka_ahead_s(Settings(kafka=kafka.bootstrap))
         assert ahead_s is not None
         assert abs(ahead_s) < 1.0
-    producer.abort_transaction(30)
