@@ -39,9 +39,11 @@ def damage(settings: ConsumerSettings) -> None:
             "update trades set fees = fees + 1 where sequence % 7 = 1",
             "delete from signals",
             # Not an update: a row of TimescaleDB does not go to another chunk by itself.
-            "with gone as (delete from performance where sequence < 6 returning *) insert into performance"
-            " select event_id, producer, sequence, account, equity, day_return, open_positions, realized_pnl,"
-            " unrealized_pnl, minute_at + interval '40 days' from gone",
+            (
+                "with gone as (delete from performance where sequence < 6 returning *) insert into performance"
+                " select event_id, producer, sequence, account, equity, day_return, open_positions, realized_pnl,"
+                " unrealized_pnl, minute_at + interval '40 days' from gone"
+            ),
             "delete from windows where kind = 'DAY' and start_at < '2025-10-14'",
             "update windows set realized_pnl = realized_pnl + 1 where kind = 'MONTH'",
         ):
