@@ -131,7 +131,12 @@ def platform(shared: Platform) -> Platform:
 DAMAGE = (
     "delete from {table} where event_id in (select event_id from {shadow}.{table} where {n})",
     "update {table} set producer = 'who', sequence = 0 where event_id in (select event_id from {shadow}.{table} where {n})",
-    "update {table} set {time} = {time} + interval '90 days' where event_id in (select event_id from {shadow}.{table} where {n})",
+    # Not an update: a row of TimescaleDB does not go to another chunk by itself.
+    (
+        "with gone as (delete from {table} where event_id in (select event_id from {shadow}.{table} where {n})"
+        " returning *) insert into {table} select (jsonb_populate_record(null::{table}, to_jsonb(gone)"
+        " || jsonb_build_object('{time}', gone.{time} + interval '90 days'))).* from gone"
+    ),
 )
 WINDOW_DAMAGE = (
     "delete from windows where {n}",
