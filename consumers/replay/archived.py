@@ -20,6 +20,7 @@ class ArchiveHeld:
     """What an archive holds of the newest log of each topic."""
 
     name = "archive"
+    further = ""
 
     def __init__(self, store: Store) -> None:
         self._store = store

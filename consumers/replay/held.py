@@ -25,6 +25,9 @@ class Held(Protocol):
     name: str
     """What it is called where something is missing from it."""
 
+    further: str
+    """Said then: what has more."""
+
     def topic_ids(self, names: Iterable[str], /) -> dict[str, str]:
         """Kafka's, of topics by full name; raises `Fatal` for one that is not there."""
         ...
@@ -46,6 +49,7 @@ class LogHeld:
     """The log."""
 
     name = "log"
+    further = "; where there is an archive, --from-archive reaches further"
 
     def __init__(self, bootstrap: str) -> None:
         self._bootstrap = bootstrap

@@ -137,11 +137,8 @@ def _refuse_what_is_gone(
         oldest_ms, place = max(oldest)
         raise SettingError(
             f"--from {iso_ms(since_ms)} is older than the {held.name}: the oldest that {_name(place)} has is of"
-            f" {iso_ms(oldest_ms)}{_FURTHER if held.name == 'log' else ''}"
+            f" {iso_ms(oldest_ms)}{held.further}"
         )
-
-
-_FURTHER = "; where there is an archive, --from-archive reaches further"
 
 
 def _oldest(held: Held, place: Place, span: tuple[int, int]) -> str:

@@ -12,7 +12,7 @@ import typer
 from consumers.archive.stores import Store, open_store
 from consumers.replay import pace, topic
 from consumers.replay.archived import Archived, ArchiveHeld
-from consumers.replay.held import LogHeld
+from consumers.replay.held import Held, LogHeld
 from consumers.replay.job import Job, State, Wish, make
 from consumers.replay.jobs import Jobs
 from consumers.replay.plan import Plan, Range, plan
@@ -109,9 +109,8 @@ class Asked:
         records_s = RECORDS_S[_target_of(wish)[0]]
         if wish.where:
             records_s = min(records_s, RECORDS_S["topic"])
-        held = ArchiveHeld(_archive()) if wish.from_archive else LogHeld(settings.kafka)
         return plan(
-            held,
+            _held(settings, wish),
             settings.topic_prefix,
             topics,
             self.range(),
@@ -165,8 +164,7 @@ def resume(job_id: str, *, as_json: bool) -> None:
     job = jobs.get(job_id)
     if job.state in {State.COMPLETE, State.CANCELLED}:
         raise Fatal(f"replay {job_id} is {job.state}; there is nothing to go on with")
-    held = ArchiveHeld(_archive()) if job.wish.from_archive else LogHeld(settings.kafka)
-    now = held.topic_ids(job.topic_ids)
+    now = _held(settings, job.wish).topic_ids(job.topic_ids)
     for name, topic_id in job.topic_ids.items():
         if now[name] != topic_id:
             raise Fatal(f"replay {job_id}: {name} was deleted or made again since; plan another")
@@ -256,6 +254,10 @@ def _check_file(wish: Wish) -> None:
         raise SettingError(f"--into {wish.into} is there already; name another, or remove it")
     if not os.access(path.parent, os.W_OK):
         raise SettingError(f"--into {wish.into}: {path.parent} is no folder that can be written")
+
+
+def _held(settings: ReplaySettings, wish: Wish) -> Held:
+    return ArchiveHeld(_archive()) if wish.from_archive else LogHeld(settings.kafka)
 
 
 def _archive() -> Store:
