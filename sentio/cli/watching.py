@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.live import Live
 from websockets.exceptions import InvalidURI
 
-from sentio.asked import duration_ms
+from sentio.asked import duration_ms, iso
 from sentio.cli.screen import Screen
 from sentio.config import StreamSettings, load
 from sentio.errors import Fatal, SettingError
@@ -107,7 +107,7 @@ def _plain(value: Any) -> Any:
         case Decimal():
             return f"{value:f}"
         case datetime():
-            return value.isoformat().replace("+00:00", "Z")
+            return iso(value)
         case UUID():
             return str(value)
         case tuple():
