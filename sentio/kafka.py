@@ -6,13 +6,14 @@ from typing import Any
 
 from confluent_kafka import (
     Consumer,
+    IsolationLevel,
     KafkaError,
     KafkaException,
     Message,
     TopicCollection,
     TopicPartition,
 )
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined] # its stubs forget to export them
 
 from sentio import log
 from sentio.errors import Retryable
@@ -120,6 +121,25 @@ def ends(consumer: Consumer, places: Iterable[Place]) -> dict[Place, tuple[int, 
         except KafkaException as failure:
             raise Retryable(f"kafka: offsets of {place[0]}[{place[1]}]: {failure.args[0].str()}") from failure
     return found
+
+
+def listed(
+    admin: AdminClient,
+    places: Iterable[Place],
+    spec: OffsetSpec,
+    *,
+    isolation: IsolationLevel = IsolationLevel.READ_UNCOMMITTED,
+    timeout_s: float = REQUEST_TIMEOUT_S,
+) -> dict[Place, int]:
+    """The earliest or latest offset of each partition, in one request however many there are.
+
+    Raises KafkaException or TimeoutError when the broker does not answer.
+    """
+    asked = {TopicPartition(*place): spec for place in places}
+    if not asked:
+        return {}
+    futures = admin.list_offsets(asked, isolation_level=isolation, request_timeout=timeout_s)
+    return {(p.topic, p.partition): future.result(timeout_s + 1).offset for p, future in futures.items()}
 
 
 def spans(bootstrap: str, places: Iterable[Place]) -> dict[Place, tuple[int, int]]:

@@ -1,12 +1,12 @@
 """What Kafka has of the platform: the span and retention of each topic, dead letters, the engines' last beats."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from confluent_kafka import IsolationLevel, KafkaException, TopicPartition
+from confluent_kafka import IsolationLevel, KafkaException
 from confluent_kafka.admin import (  # type: ignore[attr-defined] # its stubs forget to export them
     AdminClient,
     ConfigResource,
@@ -113,16 +113,12 @@ def _beats(settings: Settings, event: str, back: dict[Place, tuple[int, int]]) -
             yield LastBeat(row["engine"], row["version"], row["mode"], row["state"], row["beat_at"])
 
 
-def _offsets(admin: AdminClient, settings: Settings, places: Iterable[Place]) -> dict[Place, tuple[int, int]]:
+def _offsets(admin: AdminClient, settings: Settings, places: Collection[Place]) -> dict[Place, tuple[int, int]]:
     """(oldest, next) offset of each partition, in two requests however many there are."""
     ends = []
     for spec in (OffsetSpec.earliest(), OffsetSpec.latest()):  # type: ignore[no-untyped-call] # theirs
-        asked = {TopicPartition(*place): spec for place in places}
-        if not asked:
-            return {}
-        futures = admin.list_offsets(asked, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=TIMEOUT_S)
         try:
-            ends.append({(p.topic, p.partition): future.result(TIMEOUT_S + 1).offset for p, future in futures.items()})
+            ends.append(kafka.listed(admin, places, spec, isolation=IsolationLevel.READ_COMMITTED, timeout_s=TIMEOUT_S))
         except (KafkaException, TimeoutError) as failure:
             raise _silent(settings, failure) from failure
     first, last = ends

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from confluent_kafka import KafkaException, TopicPartition
+from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined] # its stubs forget to export them
 
 from gateway import clients
@@ -123,13 +123,10 @@ class Throughput:
 
     def _ends(self, places: list[Place], spec: Any) -> dict[str, int]:
         """Sum of the offsets of each topic's partitions."""
-        if not places:
-            return {}
-        futures = self._admin.list_offsets({TopicPartition(*p): spec for p in places}, request_timeout=ANSWER_S)
         sums: dict[str, int] = {}
         try:
-            for place, future in futures.items():
-                sums[place.topic] = sums.get(place.topic, 0) + future.result(ANSWER_S + 1).offset
+            for (topic, _), offset in kafka.listed(self._admin, places, spec, timeout_s=ANSWER_S).items():
+                sums[topic] = sums.get(topic, 0) + offset
         except (KafkaException, TimeoutError) as failure:
             self._places = []
             raise Retryable(f"kafka at {self._settings.kafka} (SENTIO_KAFKA): {failure}") from failure
