@@ -209,27 +209,38 @@ static inline uint64_t sentio_mixed(uint64_t sum, const void *at)
     return sum << 29 | sum >> 35;
 }
 
-/* Of the first `size` bytes of a slot but the checksum itself, word by word in four lanes that do not wait for each
- * other. Each step can be undone, so that a change within one word is always found. */
-static inline uint64_t sentio_checksum(const struct sentio_slot *slot, size_t size)
+/* The same of a word that is copied. */
+static inline uint64_t sentio_carried(uint64_t sum, void *to, const void *at)
 {
-    const char *at = (const char *)slot, *const end = at + size;
-    uint64_t a = 1, b = sentio_mixed(2, at + 8), c = sentio_mixed(3, at + 16), d = sentio_mixed(4, at + 24);
-    for (at += 32; end - at >= 32; at += 32) {
-        a = sentio_mixed(a, at);
-        b = sentio_mixed(b, at + 8);
-        c = sentio_mixed(c, at + 16);
-        d = sentio_mixed(d, at + 24);
+    uint64_t word;
+    memcpy(&word, at, sizeof word);
+    memcpy(to, &word, sizeof word);
+    return sentio_mixed(sum, &word);
+}
+
+/* Copies the first `size` bytes of a record into its slot with the checksum of them, word by word in four lanes that do
+ * not wait for each other. Each step can be undone, so that a change within one word is always found. */
+static inline void sentio_carry(struct sentio_slot *slot, const struct sentio_slot *record, size_t size)
+{
+    const char *at = (const char *)record, *const end = at + size;
+    char *to = (char *)slot;
+    uint64_t a = 1, b = sentio_carried(2, to + 8, at + 8), c = sentio_carried(3, to + 16, at + 16),
+             d = sentio_carried(4, to + 24, at + 24);
+    for (at += 32, to += 32; end - at >= 32; at += 32, to += 32) {
+        a = sentio_carried(a, to, at);
+        b = sentio_carried(b, to + 8, at + 8);
+        c = sentio_carried(c, to + 16, at + 16);
+        d = sentio_carried(d, to + 24, at + 24);
     }
     if (end - at >= 8)
-        a = sentio_mixed(a, at);
+        a = sentio_carried(a, to, at);
     if (end - at >= 16)
-        b = sentio_mixed(b, at + 8);
+        b = sentio_carried(b, to + 8, at + 8);
     if (end - at >= 24)
-        c = sentio_mixed(c, at + 16);
+        c = sentio_carried(c, to + 16, at + 16);
     a = sentio_mixed(a, &b);
     c = sentio_mixed(c, &d);
-    return sentio_mixed(a, &c);
+    slot->checksum = sentio_mixed(a, &c);
 }
 
 static inline int sentio_refused(sentio_ring *ring, int answer)
@@ -258,15 +269,15 @@ static inline int sentio_write(sentio_ring *ring, struct sentio_slot *record, si
             return sentio_full(ring);
     }
     record->position = position;
-    record->checksum = sentio_checksum(record, size);
-    memcpy(&ring->slots[position & ring->mask], record, size);
+    sentio_carry(&ring->slots[position & ring->mask], record, size);
     ring->written = position + 1;
     __atomic_store_n(&ring->head->written, position + 1, __ATOMIC_RELEASE);
     return SENTIO_OK;
 }
 
-/* Whether bytes are UTF-8 as RFC 3629 has it: nothing longer than it need be, no surrogates, none beyond U+10FFFF. */
-static inline int sentio_is_utf8(const char *text, size_t size)
+/* Whether bytes are UTF-8 as RFC 3629 has it: nothing longer than it need be, no surrogates, none beyond U+10FFFF. Not
+ * inline: it is seldom asked, and is not to keep the compiler from having the rest so. */
+__attribute__((noinline, cold, unused)) static int sentio_is_utf8(const char *text, size_t size)
 {
     const unsigned char *at = (const unsigned char *)text, *const end = at + size;
     while (at < end) {
@@ -287,31 +298,50 @@ static inline int sentio_is_utf8(const char *text, size_t size)
     return 1;
 }
 
-/* Copies a text into a field whose room is whole words; 0 when it is null, shorter than `least` or too long. */
-static inline int sentio_put(char *field, size_t most, size_t least, const char *text)
+/* Copies a word, and returns it. */
+static inline uint64_t sentio_moved(char *to, const char *from)
 {
-    size_t size;
+    uint64_t word;
+    memcpy(&word, from, sizeof word);
+    memcpy(to, &word, sizeof word);
+    return word;
+}
+
+/* The same of half a word. */
+static inline uint64_t sentio_half_moved(char *to, const char *from)
+{
+    uint32_t half;
+    memcpy(&half, from, sizeof half);
+    memcpy(to, &half, sizeof half);
+    return half;
+}
+
+/* Copies a text into a field whose room is whole words; 0 when it is null, shorter than `least`, too long or not UTF-8.
+ * In words of which the last two may overlap: a call of memcpy() for a length that is not known would take as long as
+ * all the rest. Most texts are ASCII, which one bit of each byte tells. */
+__attribute__((always_inline)) static inline int sentio_put(char *field, size_t most, size_t least, const char *text)
+{
+    const size_t word = sizeof(uint64_t), half = sizeof(uint32_t);
+    uint64_t bits = 0;
+    size_t size, at;
     if (!text)
         return 0;
+    __asm__("" : "+r"(text)); /* of a literal gcc warns that a word is beyond it, though none is read there */
     size = strnlen(text, most + 1);
     if (size < least || size > most)
         return 0;
     memset(field, 0, most);
-    memcpy(field, text, size);
-    return 1;
-}
-
-/* Whether a field is UTF-8. Most texts are ASCII, which one bit of each byte tells. Asked once all texts are copied: to
- * read a word at once that was just written in parts would wait for it. */
-static inline int sentio_is_text(const char *field, size_t most)
-{
-    size_t at;
-    uint64_t word, bits = 0;
-    for (at = 0; at < most; at += sizeof word) {
-        memcpy(&word, field + at, sizeof word);
-        bits |= word;
+    if (size >= word) {
+        for (at = 0; at + word <= size; at += word)
+            bits |= sentio_moved(field + at, text + at);
+        bits |= sentio_moved(field + size - word, text + size - word);
+    } else if (size >= half) {
+        bits = sentio_half_moved(field, text) | sentio_half_moved(field + size - half, text + size - half);
+    } else {
+        for (at = 0; at < size; at++)
+            bits |= (unsigned char)(field[at] = text[at]);
     }
-    return !(bits & UINT64_C(0x8080808080808080)) || sentio_is_utf8(field, strnlen(field, most));
+    return !(bits & UINT64_C(0x8080808080808080)) || sentio_is_utf8(field, size);
 }
 
 static inline int sentio_is_word(int32_t word, int32_t last) { return word >= 1 && word <= last; }
@@ -339,11 +369,7 @@ static inline int sentio_publish_trade(sentio_ring *ring, const sentio_trade *tr
         !sentio_put(body->strategy, SENTIO_STRATEGY_BYTES, 0, trade->strategy) ||
         !sentio_put(body->symbol, SENTIO_SYMBOL_BYTES, 1, trade->symbol) ||
         !sentio_put(body->reason, SENTIO_REASON_BYTES, 0, trade->reason) ||
-        !sentio_put(body->order_id, SENTIO_ORDER_ID_BYTES, 0, trade->order_id ? trade->order_id : "") ||
-        !sentio_is_text(body->account, SENTIO_ACCOUNT_BYTES) ||
-        !sentio_is_text(body->strategy, SENTIO_STRATEGY_BYTES) ||
-        !sentio_is_text(body->symbol, SENTIO_SYMBOL_BYTES) || !sentio_is_text(body->reason, SENTIO_REASON_BYTES) ||
-        !sentio_is_text(body->order_id, SENTIO_ORDER_ID_BYTES))
+        !sentio_put(body->order_id, SENTIO_ORDER_ID_BYTES, 0, trade->order_id ? trade->order_id : ""))
         return sentio_refused(ring, SENTIO_BAD_TEXT);
     if (!sentio_is_word(trade->action, SENTIO_EXIT) || !sentio_is_word(trade->side, SENTIO_SELL))
         return sentio_refused(ring, SENTIO_BAD_WORD);
@@ -370,8 +396,7 @@ static inline int sentio_publish_signal(sentio_ring *ring, const sentio_signal *
         return SENTIO_NOT_OPEN;
     memset(&record, 0, SENTIO_SLOT_HEAD_BYTES + sizeof *body);
     record.kind = SENTIO_KIND_SIGNAL;
-    if (!sentio_put(body->symbol, SENTIO_SYMBOL_BYTES, 1, signal->symbol) ||
-        !sentio_is_text(body->symbol, SENTIO_SYMBOL_BYTES))
+    if (!sentio_put(body->symbol, SENTIO_SYMBOL_BYTES, 1, signal->symbol))
         return sentio_refused(ring, SENTIO_BAD_TEXT);
     if (!sentio_is_word(signal->direction, SENTIO_SHORT))
         return sentio_refused(ring, SENTIO_BAD_WORD);
@@ -396,8 +421,7 @@ static inline int sentio_publish_position(sentio_ring *ring, const sentio_positi
     memset(&record, 0, SENTIO_SLOT_HEAD_BYTES + sizeof *body);
     record.kind = SENTIO_KIND_POSITION;
     if (!sentio_put(body->account, SENTIO_ACCOUNT_BYTES, 1, position->account) ||
-        !sentio_put(body->symbol, SENTIO_SYMBOL_BYTES, 1, position->symbol) ||
-        !sentio_is_text(body->account, SENTIO_ACCOUNT_BYTES) || !sentio_is_text(body->symbol, SENTIO_SYMBOL_BYTES))
+        !sentio_put(body->symbol, SENTIO_SYMBOL_BYTES, 1, position->symbol))
         return sentio_refused(ring, SENTIO_BAD_TEXT);
     if (position->average_entry_e10 < 0 || position->mark_e10 < 0)
         return sentio_refused(ring, SENTIO_BAD_AMOUNT);
@@ -420,8 +444,7 @@ static inline int sentio_publish_performance(sentio_ring *ring, const sentio_per
         return SENTIO_NOT_OPEN;
     memset(&record, 0, SENTIO_SLOT_HEAD_BYTES + sizeof *body);
     record.kind = SENTIO_KIND_PERFORMANCE;
-    if (!sentio_put(body->account, SENTIO_ACCOUNT_BYTES, 1, performance->account) ||
-        !sentio_is_text(body->account, SENTIO_ACCOUNT_BYTES))
+    if (!sentio_put(body->account, SENTIO_ACCOUNT_BYTES, 1, performance->account))
         return sentio_refused(ring, SENTIO_BAD_TEXT);
     if (performance->open_positions < 0)
         return sentio_refused(ring, SENTIO_BAD_AMOUNT);

@@ -109,7 +109,7 @@ pub fn decode(
     Ok((batches, refused))
 }
 
-/// `sentio_checksum` of clients/c/sentio.h.
+/// The sum of `sentio_carry` in clients/c/sentio.h.
 pub fn checksum(slot: &[u8], size: usize) -> u64 {
     let mut lanes = [1, 2, 3, 4];
     for each in 1..size / WORD {

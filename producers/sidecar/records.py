@@ -89,7 +89,7 @@ def event_id(ring: UUID, position: int, at_us: int) -> bytes:
 
 
 def checksum(slot: bytes, size: int) -> int:
-    """Of the first ``size`` bytes of a slot but the first word, which holds it: `sentio_checksum` of the header."""
+    """Of a slot's first ``size`` bytes but the first word, which holds it: the sum of `sentio_carry` in the header."""
     lanes = [1, 2, 3, 4]
     for word in range(1, size // WORD_BYTES):
         at = word * WORD_BYTES

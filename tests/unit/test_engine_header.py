@@ -159,6 +159,19 @@ def test_a_text_of_just_its_room_is_taken_and_a_byte_more_refused(engine: Engine
         assert reader.read().batches["TradeExecuted"].column(name).to_pylist() == ["x" * room]
 
 
+@pytest.mark.parametrize("name", layout.ROOM)
+def test_a_text_of_any_length_is_read_as_it_was_published(engine: Engine, ring: Path, name: str) -> None:
+    least = name in {"account", "symbol"}
+    texts = ["abcdefghijklmnopqrstuvwxyz"[length % 7 :][:length] for length in range(least, 20)]
+    texts += [(text + "Ö") for text in texts if len(text) + 2 <= layout.ROOM[name]]
+    texts = [text for text in texts if len(text.encode()) <= layout.ROOM[name]]
+    for text in texts:
+        assert engine.trade(**{name: text}) == OK, text
+    with Ring(ring) as reader:
+        found = reader.read().batches["TradeExecuted"].column(name).to_pylist()
+    assert found == [text or None if name == "order_id" else text for text in texts]
+
+
 def test_a_text_is_taken_if_it_is_utf_8_and_only_then(engine: Engine) -> None:
     # On both sides of every limit that RFC 3629 sets, in every order.
     borders = bytes.fromhex("41 7f 80 8f 90 9f a0 bf c0 c1 c2 df e0 ec ed ee ef f0 f1 f3 f4 f5 ff")
