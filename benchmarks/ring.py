@@ -29,7 +29,7 @@ runs. The ring is in memory (/dev/shm) and has room for all.
 `latency` is from the engine's clock at publish to a consumer that has the event from Kafka, for five seconds after the
 first five, and `log_` to the millisecond's end in which Kafka had it in its log; the engine sleeps between two events
 that are far apart. Its total is the sidecar's. `idle` is what the
-sidecar takes of a core while its ring stays empty. `reading` is the reader by itself: a full ring to columns, in
+sidecar takes of a core while its ring stays empty. `reading` is the reader by itself: a full ring to messages, in
 microseconds an event."""
 PROFILE = """Of a trade a third is the checksum of 248 bytes, two fifths are its five texts: to find their ends, to
 copy them, to see that they are UTF-8. A signal has 80 bytes and one text. Built with `-O3 -march=native`, a trade takes
@@ -106,14 +106,14 @@ def published(path: Path, kind: str, rate: int) -> Figures:
 
 
 def reading(kind: str) -> Figures:
-    """A full ring to columns."""
+    """A full ring to messages."""
     _, core = cores()
     with ring_in_memory() as path:
         command = engine_program.command(path, CAPACITY, CAPACITY, 0, kind, core)
         subprocess.run(command, stdout=subprocess.DEVNULL, check=True, timeout=60)
         with Ring(path) as ring:
             began_s, cpu_s = time.perf_counter(), time.process_time()
-            while ring.read().batches:
+            while ring.read().messages:
                 ring.acknowledge(ring.position)
             return {
                 "cpu_us": (time.process_time() - cpu_s) / CAPACITY * 1e6,

@@ -13,6 +13,7 @@ from producers.sidecar.ring import Ring
 from schemas.columns import to_events
 from schemas.events import PerformanceMinute, PositionUpdated, TradeExecuted
 from tests.engines import LIMIT_S, STRICT, needs
+from tests.written import columns
 
 ROOT = Path(__file__).parents[1]
 SOURCES = ROOT / "examples" / "engine-cpp"
@@ -55,9 +56,9 @@ def in_ring(path: Path) -> dict[str, list[Any]]:
     """The events of a ring by kind, in order; nothing is taken away, nothing may be refused."""
     found: dict[str, list[Any]] = defaultdict(list)
     with Ring(path) as ring:
-        while (records := ring.read()).batches or records.refused:
+        while (records := ring.read()).messages or records.refused:
             assert records.refused == ()
-            for event, batch in records.batches.items():
+            for event, batch in columns(records).items():
                 found[event] += to_events(batch, event)
     return found
 

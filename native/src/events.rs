@@ -8,6 +8,8 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyBytes, PyFloat, PyInt, PyList, PyString, PyType};
 
+use crate::avro::{decimal, frame, long, text};
+
 /// name, shape, size (of a fixed, scale of a decimal), digits of a decimal, words of an enum, place of null in the union.
 pub type PlainField = (String, String, u32, u32, Vec<String>, Option<bool>);
 
@@ -58,9 +60,8 @@ impl<E: Into<PyErr>> From<E> for Unsure {
 
 impl Events {
     pub fn new(py: Python<'_>, id: u32, fields: Vec<PlainField>) -> PyResult<Self> {
-        let [a, b, c, d] = id.to_be_bytes();
         let fields = fields.into_iter().map(|plain| Field::new(py, plain)).collect::<PyResult<_>>()?;
-        Ok(Events { frame: [0, a, b, c, d], fields })
+        Ok(Events { frame: frame(id), fields })
     }
 
     /// The message of each event, numbered; None when one of them is not plainly what its schema says. Their ids count
@@ -235,30 +236,4 @@ fn unscaled(decimal: &str, scale: i32) -> Option<i128> {
     let number = whole.checked_mul(ten_to(places)?)?.checked_add(fraction)?;
     let number = number.checked_mul(ten_to(exponent.checked_add(scale)?.checked_sub(places)?)?)?;
     Some(if negative { -number } else { number })
-}
-
-fn long(bytes: &mut Vec<u8>, number: i64) {
-    let mut rest = ((number << 1) ^ (number >> 63)) as u64;
-    while rest >= 0x80 {
-        bytes.push(rest.to_le_bytes()[0] | 0x80);
-        rest >>= 7;
-    }
-    bytes.push(rest.to_le_bytes()[0]);
-}
-
-fn text(bytes: &mut Vec<u8>, text: &str) {
-    sized(bytes, text.as_bytes());
-}
-
-/// Two's complement, big-endian, as short as can be.
-fn decimal(bytes: &mut Vec<u8>, number: i128) {
-    let whole = number.to_be_bytes();
-    let needless = if number < 0 { number.leading_ones() } else { number.leading_zeros() }.saturating_sub(1) / 8;
-    sized(bytes, whole.get(needless as usize..).unwrap_or_default());
-}
-
-/// Nothing that Python holds is longer than a long counts.
-fn sized(bytes: &mut Vec<u8>, content: &[u8]) {
-    long(bytes, i64::try_from(content.len()).unwrap_or_default());
-    bytes.extend_from_slice(content);
 }

@@ -1,13 +1,10 @@
-//! Slots of a ring to columns. The layout and the rules are those of `producers/sidecar/`; tests hold its Python twin
-//! equal. No Python here, and nothing that a slot says is trusted.
+//! Slots of a ring to messages for Kafka. The layout and the rules are those of `producers/sidecar/`; tests hold its
+//! Python twin equal. No Python here, and nothing that a slot says is trusted.
 
 use std::str::from_utf8;
 
-use arrow_array::RecordBatch;
-use arrow_schema::{ArrowError, Schema};
-
+use crate::avro;
 use crate::check::Value;
-use crate::columns;
 
 pub const SLOT: usize = 256;
 const SLOT_HEAD: usize = 24;
@@ -29,6 +26,7 @@ pub struct Field {
     pub shape: Shape,
     pub offset: usize,
     pub size: usize,
+    /// In the schema a union of null and what it is.
     pub optional: bool,
     pub whole: Option<(i128, i128)>,
     pub real: Option<(f64, bool, f64)>,
@@ -36,13 +34,15 @@ pub struct Field {
     pub words: i32,
 }
 
-/// One event that a slot may hold; its columns are event_id, producer, sequence and those of its fields.
+/// One event that a slot may hold; its schema has event_id, producer, sequence and then the fields.
 pub struct Kind {
     number: u64,
-    columns: columns::Shape,
+    frame: [u8; 5],
     fields: Vec<Field>,
     /// Which field is the event's time.
     time: usize,
+    /// Which field is the key of its messages, a text.
+    key: usize,
     /// What its checksum is of.
     size: usize,
 }
@@ -55,6 +55,8 @@ pub enum Fault {
     Word(usize),
     Limits(usize),
     Text(usize),
+    /// Its time is in the far future.
+    Ahead(usize),
 }
 
 pub struct Refusal {
@@ -64,49 +66,100 @@ pub struct Refusal {
     pub fault: Fault,
 }
 
+/// Keys and values one behind the other, of the messages of one kind in the order of their slots.
+#[derive(Default)]
+pub struct Messages {
+    bytes: Vec<u8>,
+    ends: Vec<(usize, usize)>,
+}
+
+/// Where slots come from, and until when what they hold may have happened.
+pub struct Origin<'a> {
+    /// Position of the first.
+    pub first: u64,
+    /// The ring's id.
+    pub ring: u128,
+    pub producer: &'a str,
+    pub latest_us: i64,
+}
+
 impl Kind {
-    /// None for fields that lie outside a slot, or a time that is none of them.
-    pub fn new(number: u64, schema: Schema, words: Vec<Vec<String>>, fields: Vec<Field>, time: usize) -> Option<Self> {
+    /// None for fields that lie outside a slot, or a time or key that is none of them. `schema` is the id of its schema.
+    pub fn new(number: u64, schema: u32, fields: Vec<Field>, time: usize, key: usize) -> Option<Self> {
         let ends = fields.iter().map(|field| field.offset.checked_add(field.size));
         let end = ends.collect::<Option<Vec<_>>>()?.into_iter().max()?;
         let size = end.div_ceil(WORD) * WORD;
-        let sound = (SLOT_HEAD..=SLOT).contains(&size) && fields.get(time)?.shape == Shape::Long;
-        sound.then(|| Kind { number, columns: columns::Shape::new(schema, words), fields, time, size })
+        let sound = (SLOT_HEAD..=SLOT).contains(&size)
+            && fields.get(time)?.shape == Shape::Long
+            && fields.get(key)?.shape == Shape::Text;
+        sound.then(|| Kind { number, frame: avro::frame(schema), fields, time, key, size })
     }
 }
 
-/// A batch of each kind, and what is wrong with the slots that are in none. `ring` is the id of the ring.
-pub fn decode(
-    kinds: &[Kind],
-    slots: &[u8],
-    first: u64,
-    ring: u128,
-    producer: &str,
-) -> Result<(Vec<RecordBatch>, Vec<Refusal>), ArrowError> {
+impl Messages {
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// Key and value of each.
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        let starts = std::iter::once(0).chain(self.ends.iter().map(|&(_, end)| end));
+        let part = |from, to| self.bytes.get(from..to).unwrap_or_default();
+        starts.zip(&self.ends).map(move |(start, &(key, end))| (part(start, key), part(key, end)))
+    }
+}
+
+/// Messages of each kind, and what is wrong with the slots that are in none.
+pub fn messages(kinds: &[Kind], slots: &[u8], origin: &Origin<'_>) -> (Vec<Messages>, Vec<Refusal>) {
     let mut refused = Vec::new();
-    let mut columns = kinds.iter().map(|kind| kind.columns.columns(0)).collect::<Result<Vec<_>, _>>()?;
+    let mut found: Vec<Messages> = kinds.iter().map(|_| Messages::default()).collect();
     let mut values = Vec::new();
     for (place, slot) in slots.chunks_exact(SLOT).enumerate() {
-        let position = first.wrapping_add(place as u64);
+        let position = origin.first.wrapping_add(place as u64);
         let number = word(slot, 16);
-        let found = kinds.iter().zip(&mut columns).enumerate().find(|(_, (kind, _))| kind.number == number);
-        let Some((index, (kind, columns))) = found else {
+        let known = kinds.iter().zip(&mut found).enumerate().find(|(_, (kind, _))| kind.number == number);
+        let Some((index, (kind, messages))) = known else {
             refused.push(Refusal { place, kind: 0, fault: Fault::Damaged });
             continue;
         };
-        if let Err(fault) = read(kind, slot, position, &mut values) {
-            refused.push(Refusal { place, kind: index, fault });
-            continue;
+        match read(kind, slot, position, origin.latest_us, &mut values) {
+            Ok(at_us) => write(kind, &values, position, at_us, origin, messages),
+            Err(fault) => refused.push(Refusal { place, kind: index, fault }),
         }
-        let Some(Value::Long(at_us)) = values.get(kind.time) else { return Err(mismatch()) };
-        let id = event_id(ring, position, *at_us).to_be_bytes();
-        let sequence = i64::try_from(position).map_err(|_| mismatch())?;
-        let mut row = vec![Value::Fixed(&id), Value::Text(producer), Value::Long(sequence)];
-        row.extend_from_slice(&values);
-        columns.append(&row).ok_or_else(mismatch)?;
     }
-    let batches = columns.into_iter().map(columns::Columns::finish).collect::<Result<_, _>>()?;
-    Ok((batches, refused))
+    (found, refused)
+}
+
+fn write(kind: &Kind, values: &[Value<'_>], position: u64, at_us: i64, origin: &Origin<'_>, into: &mut Messages) {
+    let bytes = &mut into.bytes;
+    if let Some(Value::Text(key)) = values.get(kind.key) {
+        bytes.extend_from_slice(key.as_bytes());
+    }
+    let key = bytes.len();
+    bytes.extend_from_slice(&kind.frame);
+    bytes.extend_from_slice(&event_id(origin.ring, position, at_us).to_be_bytes());
+    avro::text(bytes, origin.producer);
+    avro::long(bytes, position.cast_signed());
+    for (field, value) in kind.fields.iter().zip(values) {
+        if field.optional {
+            avro::long(bytes, i64::from(!matches!(value, Value::Null)));
+        }
+        match *value {
+            Value::Text(text) => avro::text(bytes, text),
+            Value::Long(number) => avro::long(bytes, number),
+            Value::Int(number) => avro::long(bytes, number.into()),
+            Value::Decimal(number) => avro::decimal(bytes, number),
+            Value::Double(number) => bytes.extend_from_slice(&number.to_le_bytes()),
+            Value::Enum(word) => avro::long(bytes, word as i64),
+            // A slot has no more than these.
+            Value::Null | Value::Boolean(_) | Value::Float(_) | Value::Bytes(_) | Value::Fixed(_) => {}
+        }
+    }
+    into.ends.push((key, bytes.len()));
 }
 
 /// The sum of `sentio_carry` in clients/c/sentio.h.
@@ -131,7 +184,14 @@ fn event_id(ring: u128, position: u64, at_us: i64) -> u128 {
     ms << 80 | 7 << 76 | (position >> 28) << 64 | 2 << 62 | (position & ((1 << 28) - 1)) << 34 | ring & ((1 << 34) - 1)
 }
 
-fn read<'a>(kind: &Kind, slot: &'a [u8], position: u64, values: &mut Vec<Value<'a>>) -> Result<(), Fault> {
+/// The values of a slot's fields, and its time in microseconds.
+fn read<'a>(
+    kind: &Kind,
+    slot: &'a [u8],
+    position: u64,
+    latest_us: i64,
+    values: &mut Vec<Value<'a>>,
+) -> Result<i64, Fault> {
     if word(slot, 0) != checksum(slot, kind.size) {
         return Err(Fault::Damaged);
     }
@@ -143,7 +203,10 @@ fn read<'a>(kind: &Kind, slot: &'a [u8], position: u64, values: &mut Vec<Value<'
     for (index, field) in kind.fields.iter().enumerate() {
         values.push(value(field, slot, index)?);
     }
-    Ok(())
+    match values.get(kind.time) {
+        Some(&Value::Long(at_us)) if at_us <= latest_us => Ok(at_us),
+        _ => Err(Fault::Ahead(kind.time)),
+    }
 }
 
 fn value<'a>(field: &Field, slot: &'a [u8], index: usize) -> Result<Value<'a>, Fault> {
@@ -191,8 +254,4 @@ fn word(slot: &[u8], at: usize) -> u64 {
 
 fn half(slot: &[u8], at: usize) -> i32 {
     slot.get(at..).and_then(<[u8]>::first_chunk).map_or(0, |bytes| i32::from_le_bytes(*bytes))
-}
-
-fn mismatch() -> ArrowError {
-    ArrowError::SchemaError("the columns of an event are not those of its slots".to_owned())
 }

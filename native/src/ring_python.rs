@@ -1,21 +1,18 @@
-//! `sentio_native.Slots`: the face of `ring`. The GIL is released while slots become columns.
+//! `sentio_native.Slots`: the face of `ring`. The GIL is released while slots become messages.
 
-use arrow_pyarrow::{FromPyArrow, ToPyArrow};
-use arrow_schema::Schema;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
+use pyo3::types::PyBytes;
 
-use crate::ring::{self, Fault, Field, Kind, Shape};
+use crate::ring::{self, Fault, Field, Kind, Origin, Shape};
 
 /// shape, offset, size, optional, whole, real, words: `producers.sidecar.layout.Field`.
 type PlainField = (String, usize, usize, bool, Option<(i128, i128)>, Option<(f64, bool, f64)>, Vec<String>);
-/// number, schema of the columns, fields, index of the time among them.
-type PlainKind<'py> = (u64, Bound<'py, PyAny>, Vec<PlainField>, usize);
+/// number, id of its schema, fields, index of the time and of the key among them.
+type PlainKind = (u64, u32, Vec<PlainField>, usize, usize);
 /// place, index of the kind, fault, what it is of.
 type PlainRefusal = (usize, usize, &'static str, u64);
-
-/// Columns before those of the fields: event_id, producer, sequence.
-const GIVEN: usize = 3;
+type Texts<'py> = Vec<Bound<'py, PyBytes>>;
 
 #[pyclass(frozen)]
 pub struct Slots {
@@ -25,39 +22,36 @@ pub struct Slots {
 #[pymethods]
 impl Slots {
     #[new]
-    fn new(kinds: Vec<PlainKind<'_>>) -> PyResult<Self> {
+    fn new(kinds: Vec<PlainKind>) -> PyResult<Self> {
         Ok(Slots { kinds: kinds.into_iter().map(kind).collect::<PyResult<_>>()? })
     }
 
-    /// A batch for each kind, or None where there are none of it, and the slots that are in no batch.
-    fn decode<'py>(
+    /// Keys and values of the messages of each kind, and the slots that are in none.
+    fn messages<'py>(
         &self,
         py: Python<'py>,
         slots: &[u8],
         first: u64,
         ring: u128,
         producer: &str,
-    ) -> PyResult<(Vec<Option<Bound<'py, PyAny>>>, Vec<PlainRefusal>)> {
-        let decoded = py.detach(|| ring::decode(&self.kinds, slots, first, ring, producer));
-        let (batches, refused) = decoded.map_err(|failure| PyValueError::new_err(failure.to_string()))?;
-        let batches = batches
-            .into_iter()
-            .map(|batch| (batch.num_rows() > 0).then(|| batch.to_pyarrow(py)).transpose())
-            .collect::<PyResult<_>>()?;
+        latest_us: i64,
+    ) -> (Vec<(Texts<'py>, Texts<'py>)>, Vec<PlainRefusal>) {
+        let origin = Origin { first, ring, producer, latest_us };
+        let (found, refused) = py.detach(|| ring::messages(&self.kinds, slots, &origin));
+        let found = found.iter().map(|messages| {
+            messages.iter().map(|(key, value)| (PyBytes::new(py, key), PyBytes::new(py, value))).unzip()
+        });
         let refused = refused.into_iter().map(|refusal| {
             let (fault, of) = plain(refusal.fault);
             (refusal.place, refusal.kind, fault, of)
         });
-        Ok((batches, refused.collect()))
+        (found.collect(), refused.collect())
     }
 }
 
-fn kind((number, schema, fields, time): PlainKind<'_>) -> PyResult<Kind> {
-    let given = std::iter::repeat_n(Vec::new(), GIVEN);
-    let words = given.chain(fields.iter().map(|field| field.6.clone())).collect();
-    let schema = Schema::from_pyarrow_bound(&schema)?;
+fn kind((number, schema, fields, time, key): PlainKind) -> PyResult<Kind> {
     let fields = fields.into_iter().map(field).collect::<PyResult<_>>()?;
-    Kind::new(number, schema, words, fields, time).ok_or_else(|| PyValueError::new_err("a field lies outside its slot"))
+    Kind::new(number, schema, fields, time, key).ok_or_else(|| PyValueError::new_err("a field lies outside its slot"))
 }
 
 fn field((name, offset, size, optional, whole, real, words): PlainField) -> PyResult<Field> {
@@ -80,5 +74,6 @@ fn plain(fault: Fault) -> (&'static str, u64) {
         Fault::Word(field) => ("word", field as u64),
         Fault::Limits(field) => ("limits", field as u64),
         Fault::Text(field) => ("text", field as u64),
+        Fault::Ahead(field) => ("ahead", field as u64),
     }
 }

@@ -5,9 +5,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from uuid import NAMESPACE_OID, uuid5
 
-import pyarrow as pa
-
-from producers.sidecar.numbered import Numbered, batches
+from producers.sidecar.messages import Messages
+from producers.sidecar.numbered import Numbered, messages
 from producers.sidecar.source import Beat, Source
 from schemas.events import EngineHeartbeat
 from sentio import log
@@ -35,7 +34,7 @@ class Beats:
         """Whether it is time: `BEAT_S` after the last."""
         return time.monotonic() >= self._next_s
 
-    def of(self, sources: Sequence[Source]) -> pa.RecordBatch | None:
+    def of(self, sources: Sequence[Source]) -> Messages | None:
         """A beat of each engine that is known, None without any; says which are silent and should not be."""
         self._next_s = time.monotonic() + BEAT_S
         now = datetime.now(UTC)
@@ -44,7 +43,7 @@ class Beats:
             for name, found in beats.items():
                 self._look_at(name, any(beat.is_there for beat in found))
         made = [_heartbeat(beat, now) for each in beats.values() for beat in each]
-        return batches(made)[0][1] if made else None
+        return messages(made)[0] if made else None
 
     def _look_at(self, source: str, is_there: bool) -> None:  # noqa: FBT001 - said by its name
         silent_s = time.monotonic() - self._spoke_s.get(source, self._began_s)

@@ -16,12 +16,10 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Produ
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined] # it is theirs to give
 
 from producers.sidecar.documents import Unusable, parse
-from producers.sidecar.drain import keys
 from producers.sidecar.mapping import Map
-from producers.sidecar.numbered import Numbered, batches
+from producers.sidecar.numbered import Numbered, messages
 from producers.sidecar.refusals import Refusals
 from producers.sidecar.source import Refused, Tally
-from schemas.codec import encode
 from schemas.topics import topic_of_event
 from sentio import kafka, letters, log
 from sentio.config import SidecarSettings
@@ -196,10 +194,9 @@ class Bridge:
         return [Numbered(producer, source, first + place, read.event) for place, read in enumerate(found)]
 
     def _publish(self, events: Sequence[Numbered]) -> int:
-        for event, batch in batches(events):
-            topic = topic_of_event(event)
-            name = topic.full_name(self._settings.topic_prefix)
-            for key, value in zip(keys(topic, batch), encode(event, batch), strict=True):
+        for event, keys, values in messages(events):
+            name = topic_of_event(event).full_name(self._settings.topic_prefix)
+            for key, value in zip(keys, values, strict=True):
                 self._produce(name, value, key)
         return len(events)
 

@@ -7,17 +7,13 @@ that the source still has; what is sent again then has the same ids and sequence
 import threading
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
-
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from producers.sender import KafkaSender, Parcel
 from producers.sidecar.beats import Beats
+from producers.sidecar.messages import Messages
 from producers.sidecar.refusals import Refusals
-from producers.sidecar.source import AHEAD, Portion, Refused, Source, Tally
-from schemas.codec import encode
-from schemas.topics import Topic, topic_of_event
+from producers.sidecar.source import Portion, Source, Tally
+from schemas.topics import topic_of_event
 from sentio.config import PublisherSettings
 
 MOST = 10_000
@@ -120,25 +116,17 @@ class Sidecar:
 
     def _send(self, source: Source, portion: Portion) -> int:
         """How many events of it go to Kafka."""
-        refused = list(portion.refused)
-        count = 0
-        for event, batch in portion.batches:
-            sound, early = _by_now(event, batch)
-            refused += early
-            if sound.num_rows:
-                self._publish(event, sound)
-                self._beats.spoke(source.name)
-                count += sound.num_rows
-        self.tallies[source.name].refused += len(refused)
-        self._refusals.say(source.name, refused)
-        return count
+        for messages in portion.messages:
+            self._publish(messages)
+            self._beats.spoke(source.name)
+        self.tallies[source.name].refused += len(portion.refused)
+        self._refusals.say(source.name, portion.refused)
+        return sum(len(messages.values) for messages in portion.messages)
 
-    def _publish(self, event: str, batch: pa.RecordBatch) -> None:
-        topic = topic_of_event(event)
-        values = encode(event, batch)
-        self._sent += len(values)
-        parcel = Parcel(topic.full_name(self._prefix), keys(topic, batch), values, int(time.time() * 1_000))
-        self._sender.send(parcel)
+    def _publish(self, messages: Messages) -> None:
+        topic = topic_of_event(messages.event).full_name(self._prefix)
+        self._sent += len(messages.values)
+        self._sender.send(Parcel(topic, messages.keys, messages.values, int(time.time() * 1_000)))
 
     def _look(self) -> None:
         """Take the figures; let the engines' hearts be seen, unless Kafka does not take even what was sent before."""
@@ -146,28 +134,8 @@ class Sidecar:
             self.tallies[source.name].figures = source.figures()
             self._refusals.say(source.name, ())
         if not self._open and not self.waits and (found := self._beats.of(self._sources)) is not None:
-            self._publish("EngineHeartbeat", found)
-
-
-def _by_now(event: str, batch: pa.RecordBatch) -> tuple[pa.RecordBatch, list[Refused]]:
-    """What of a batch did not happen in the far future, and what is refused for it."""
-    name = topic_of_event(event).time
-    latest = datetime.now(UTC) + AHEAD
-    ahead = pc.greater(batch.column(name), pa.scalar(latest, pa.timestamp("us", tz="UTC")))
-    if not pc.any(ahead).as_py():
-        return batch, []
-    wrong = batch.filter(ahead).select(["producer", "sequence", name]).to_pylist()
-    return batch.filter(pc.invert(ahead)), [
-        Refused(f"{row['producer']} {row['sequence']}", f"{name} is {row[name]:%Y-%m-%d %H:%M:%S}, in the future")
-        for row in wrong
-    ]
+            self._publish(found)
 
 
 def _pause_s(since_s: float) -> float:
     return min(max(IDLE_PART * (time.monotonic() - since_s), SHORTEST_S), LONGEST_S)
-
-
-def keys(topic: Topic, batch: pa.RecordBatch) -> list[bytes]:
-    """Keys of a batch's records; those of an engine are one text, which is not empty."""
-    [name] = topic.key
-    return [key.encode() for key in batch.column(name).to_pylist()]

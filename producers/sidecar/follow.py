@@ -22,7 +22,7 @@ from producers.fields import Fields, LineError
 from producers.session import NEW_YORK
 from producers.sidecar.files import changed_ns
 from producers.sidecar.followed import Followed, Made, Minutes
-from producers.sidecar.numbered import Numbered, batches
+from producers.sidecar.numbered import Numbered, messages
 from producers.sidecar.source import AHEAD, QUIET_S, Beat, Portion, Refused
 from producers.sidecar.tail import Mark, Tail, TailLine
 from sentio import log
@@ -89,7 +89,7 @@ class Follower:
         if not count and not events:
             return None
         self._lines += count
-        return Portion(batches(events), refused)
+        return Portion(messages(events), refused)
 
     def acknowledge(self) -> None:
         self._save()

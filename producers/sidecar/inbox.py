@@ -15,7 +15,7 @@ from uuid import UUID
 from uuid_utils import uuid7
 
 from producers.sidecar.documents import Read, Unusable, event_of, parse
-from producers.sidecar.numbered import Numbered, batches
+from producers.sidecar.numbered import Numbered, messages
 from producers.sidecar.source import QUIET_S, Beat, Portion, Refused
 
 ROOM = 20_000
@@ -233,4 +233,4 @@ class Inbox:
                     self._unknown += len(said.unknown)
                     origin = parcel.origin
                     events.append(Numbered(origin.producer, origin.source, number + parcel.ahead, said.event))
-        return Portion(batches(events), refused)
+        return Portion(messages(events), refused)

@@ -110,6 +110,8 @@ def layout_hash() -> int:
 def _field(field: Schema, limits: avro.Branch, end: int) -> Field:
     kinds = field["type"] if isinstance(field["type"], list) else [field["type"]]
     shape, size, suffix = _shape(field["name"], kinds[-1])
+    if kinds[:-1] not in ([], ["null"]):
+        raise TypeError(f"a ring has no place for the Avro union of {field['name']}")
     align = 1 if shape == "text" else size
     offset = -(-end // align) * align
     return Field(

@@ -1,4 +1,4 @@
-"""Typed events with their numbers, as columns. The numbers are the source's: whoever reads it again gives the same."""
+"""Typed events with their numbers, as messages. The numbers are the source's: whoever reads it again gives the same."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -8,6 +8,7 @@ from uuid import UUID
 import pyarrow as pa
 
 from producers.fields import EPOCH
+from producers.sidecar.messages import Messages, of_columns
 from producers.sidecar.records import event_id
 from schemas.columns import from_events
 from schemas.events import Event
@@ -27,15 +28,15 @@ class Numbered(NamedTuple):
     event: Event
 
 
-def batches(found: Sequence[Numbered]) -> list[tuple[str, pa.RecordBatch]]:
-    """A batch for each kind of event, in the order given. Values have to fit their columns."""
+def messages(found: Sequence[Numbered]) -> list[Messages]:
+    """Those of each kind of event, in the order given. Values have to fit their columns."""
     by_kind: dict[str, list[Numbered]] = {}
     for each in found:
         by_kind.setdefault(type(each.event).__name__, []).append(each)
-    return [(kind, _batch(kind, those)) for kind, those in by_kind.items()]
+    return [of_columns(kind, _columns(kind, those)) for kind, those in by_kind.items()]
 
 
-def _batch(kind: str, those: Sequence[Numbered]) -> pa.RecordBatch:
+def _columns(kind: str, those: Sequence[Numbered]) -> pa.RecordBatch:
     time = topic_of_event(kind).time
     return from_events(
         [each.event for each in those],

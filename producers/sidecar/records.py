@@ -1,9 +1,8 @@
-"""Slots of a ring to columns, and what is wrong with those that cannot be used. Knows nothing of files.
+"""Slots of a ring to messages, and what is wrong with those that cannot be used. Knows nothing of files.
 
 Native where `native/` is built, else in Python: the same results for some fifty times the CPU.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Context, Decimal
@@ -14,6 +13,7 @@ from uuid import UUID
 import pyarrow as pa
 
 from producers.sidecar.layout import KINDS, NULL, SLOT_BYTES, WORD_BYTES, Field, fields, slot_bytes
+from producers.sidecar.messages import Messages, of_columns
 from schemas.columns import arrow_schema
 from schemas.topics import topic_of_event
 
@@ -35,9 +35,9 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Records:
-    """What N slots hold: a batch for each event among them, in the order of positions (`sequence`)."""
+    """What N slots hold: the messages of each event among them, in the order of positions (`sequence`)."""
 
-    batches: Mapping[str, pa.RecordBatch]
+    messages: tuple[Messages, ...]
     refused: tuple[Refusal, ...]
 
 
@@ -47,6 +47,7 @@ REASONS = {
     "word": "{} is none of its words",
     "limits": "{} is beyond its limits",
     "text": "{} is not UTF-8",
+    "ahead": "{} is in the future, by more than a day",
 }
 """Why a slot cannot be used; the native code names them too."""
 
@@ -58,8 +59,10 @@ class Unusable(ValueError):
         super().__init__(REASONS[reason].format(of))
 
 
-def decode(slots: bytes, first: int, ring: UUID, producer: str) -> Records:
-    """Decode the slots at the positions from ``first`` on, of the ring with that id."""
+def decode(slots: bytes, first: int, ring: UUID, producer: str, latest_us: int) -> Records:
+    """Decode the slots at the positions from ``first`` on, of the ring with that id; what happened after ``latest_us``
+    (Unix microseconds) is refused.
+    """
     rows: dict[str, list[dict[str, Any]]] = {}
     refused = []
     for place in range(len(slots) // SLOT_BYTES):
@@ -68,14 +71,16 @@ def decode(slots: bytes, first: int, ring: UUID, producer: str) -> Records:
         try:
             event = _event(slot, position)
             values = {field.name: _value(slot, field) for field in fields(event)}
+            at_us = _at_us(event, values, latest_us)
         except Unusable as why:
             refused.append(Refusal(position, str(why)))
             continue
-        at_us = (values[topic_of_event(event).time] - _EPOCH) // timedelta(microseconds=1)
         given = {"event_id": event_id(ring, position, at_us), "producer": producer, "sequence": position}
         rows.setdefault(event, []).append(given | values)
-    batches = {event: pa.RecordBatch.from_pylist(found, arrow_schema(event)) for event, found in sorted(rows.items())}
-    return Records(batches, tuple(refused))
+    columns = {event: pa.RecordBatch.from_pylist(found, arrow_schema(event)) for event, found in rows.items()}
+    return Records(
+        tuple(of_columns(event, columns[event]) for event in KINDS.values() if event in columns), tuple(refused)
+    )
 
 
 def event_id(ring: UUID, position: int, at_us: int) -> bytes:
@@ -110,6 +115,14 @@ def _event(slot: bytes, position: int) -> str:
     if at != position:
         raise Unusable("elsewhere", at)
     return event
+
+
+def _at_us(event: str, values: dict[str, Any], latest_us: int) -> int:
+    name = topic_of_event(event).time
+    at_us: int = (values[name] - _EPOCH) // timedelta(microseconds=1)
+    if at_us > latest_us:
+        raise Unusable("ahead", name)
+    return at_us
 
 
 def _value(slot: bytes, field: Field) -> Any:

@@ -4,41 +4,30 @@ from functools import cache
 from typing import Any
 from uuid import UUID
 
-import pyarrow as pa
 import sentio_native
 
 from producers.sidecar.layout import KINDS, fields
+from producers.sidecar.messages import Messages
 from producers.sidecar.records import REASONS, Records, Refusal
-from schemas.columns import arrow_schema
+from schemas.registry import current
 from schemas.topics import topic_of_event
 
 _EVENTS = tuple(KINDS.values())
 
 
-def decode(slots: bytes, first: int, ring: UUID, producer: str) -> Records:
-    """Decode the slots at the positions from ``first`` on, of the ring with that id."""
-    batches, refused = _native().decode(slots, first, ring.int, producer)
-    found = {event: _plain(batch, event) for event, batch in zip(_EVENTS, batches, strict=True) if batch is not None}
+def decode(slots: bytes, first: int, ring: UUID, producer: str, latest_us: int) -> Records:
+    """As `records.decode`."""
+    found, refused = _native().messages(slots, first, ring.int, producer, latest_us)
     return Records(
-        dict(sorted(found.items())),
+        tuple(Messages(event, keys, values) for event, (keys, values) in zip(_EVENTS, found, strict=True) if keys),
         tuple(Refusal(first + place, _reason(_EVENTS[kind], fault, of)) for place, kind, fault, of in refused),
     )
 
 
 def _reason(event: str, fault: str, of: int) -> str:
     """``of`` is a position, or the number of a field."""
-    named = fault in {"word", "limits", "text"}
+    named = fault not in {"damaged", "elsewhere"}
     return REASONS[fault].format(fields(event)[of].name if named else of)
-
-
-def _plain(batch: pa.RecordBatch, event: str) -> pa.RecordBatch:
-    """Without what passing it on adds: times in the zone "UTC" by that name, no metadata."""
-    schema = arrow_schema(event)
-    columns = [
-        column if column.type == field.type else column.cast(field.type)
-        for column, field in zip(batch.columns, schema, strict=True)
-    ]
-    return pa.record_batch(columns, schema)
 
 
 @cache
@@ -46,8 +35,9 @@ def _native() -> Any:
     return sentio_native.Slots([_kind(number, event) for number, event in KINDS.items()])
 
 
-def _kind(number: int, event: str) -> tuple[int, pa.Schema, list[tuple[Any, ...]], int]:
+def _kind(number: int, event: str) -> tuple[int, int, list[tuple[Any, ...]], int, int]:
     found = fields(event)
-    time = topic_of_event(event).time
+    topic = topic_of_event(event)
+    names = [each.name for each in found]
     plain = [(f.shape, f.offset, f.size, f.optional, f.whole, f.real, f.words) for f in found]
-    return number, arrow_schema(event), plain, [each.name for each in found].index(time)
+    return number, current(event).id, plain, names.index(topic.time), names.index(topic.key[0])

@@ -8,8 +8,10 @@ import errno
 import fcntl
 import mmap
 import os
+import time
 from contextlib import ExitStack
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from struct import Struct
 from types import TracebackType
@@ -18,6 +20,7 @@ from uuid import UUID
 
 from producers.sidecar import layout, records
 from producers.sidecar.records import Records
+from producers.sidecar.source import AHEAD
 from sentio.errors import RingUnusable
 
 try:
@@ -29,7 +32,7 @@ DECODERS = {"python": records.decode} | ({} if records_native is None else {"nat
 """What is built here; the last one reads."""
 
 _HELD = {errno.EAGAIN, errno.EACCES}
-NOTHING = Records({}, ())
+NOTHING = Records((), ())
 
 decode = list(DECODERS.values())[-1]
 
@@ -41,6 +44,7 @@ _ID_BYTES = 36
 # Of the producer's and of the reader's line, in words.
 _WRITTEN, _DROPPED, _REFUSED, _READ = 32, 33, 34, 48
 
+_AHEAD_US = AHEAD // timedelta(microseconds=1)
 _MOST = 1 << 62
 """Positions that no ring comes to; those beyond are no sequences."""
 
@@ -106,10 +110,11 @@ class Ring:
         if not count:
             return NOTHING
         first, self._next = self._next, self._next + count
-        found = decode(self._copy(first, count), first, self.id, self.producer)
+        latest_us = time.time_ns() // 1_000 + _AHEAD_US
+        found = decode(self._copy(first, count), first, self.id, self.producer, latest_us)
         if found.refused:
             # A processor may show the head's new value before the slot's; by now it does not.
-            found = decode(self._copy(first, count), first, self.id, self.producer)
+            found = decode(self._copy(first, count), first, self.id, self.producer, latest_us)
         return found
 
     def rewind(self) -> None:

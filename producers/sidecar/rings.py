@@ -60,7 +60,7 @@ class RingSource:
             return None
         self._has_taken = True
         refused = [Refused(f"position {each.position}", each.reason) for each in found.refused]
-        return Portion(list(found.batches.items()), refused)
+        return Portion(found.messages, refused)
 
     def acknowledge(self) -> None:
         self._has_taken = False

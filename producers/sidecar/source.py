@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import NamedTuple, Protocol
 
-import pyarrow as pa
+from producers.sidecar.messages import Messages
 
 AHEAD = timedelta(days=1)
 """An event further in the future than this is refused: its engine's clock, or the unit of its time, is wrong."""
@@ -39,8 +39,7 @@ class Beat(NamedTuple):
 class Portion:
     """What came since the last one. Not empty: it has events, something refused, or something to be forgotten."""
 
-    batches: Sequence[tuple[str, pa.RecordBatch]] = ()
-    """Events by their names; those of a producer in the order of their sequences."""
+    messages: Sequence[Messages] = ()
 
     refused: Sequence[Refused] = ()
 

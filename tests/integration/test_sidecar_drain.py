@@ -1,14 +1,14 @@
 """What a sidecar does with whatever its sources give, on a real broker."""
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from uuid import UUID
 
 import pytest
 
 from producers.sidecar import beats as beat_module
 from producers.sidecar import refusals
-from producers.sidecar.numbered import Numbered, batches
+from producers.sidecar.numbered import Numbered, messages
 from producers.sidecar.source import Beat, Portion, Refused
 from sentio.config import SidecarSettings
 from sentio.hours import is_open
@@ -54,10 +54,10 @@ def settings(kafka: Kafka) -> SidecarSettings:
     return settings_for(kafka.bootstrap, kafka.prefix)
 
 
-def portion(first: int, count: int, at: datetime | None = None) -> Portion:
-    trades = [trade(n) if at is None else trade(n, executed_at=at) for n in range(first, first + count)]
+def portion(first: int, count: int) -> Portion:
+    trades = [trade(n) for n in range(first, first + count)]
     numbered = [Numbered("engine@1", UUID(int=1), first + place, event) for place, event in enumerate(trades)]
-    return Portion(batches(numbered))
+    return Portion(messages(numbered))
 
 
 def test_all_that_is_taken_is_acknowledged_once_kafka_has_it(settings: SidecarSettings) -> None:
@@ -66,20 +66,6 @@ def test_all_that_is_taken_is_acknowledged_once_kafka_has_it(settings: SidecarSe
         until(lambda: source.acknowledged == 50)
     assert sidecar.tallies["scripted"].events == 500
     assert [row["sequence"] for row in records(settings, "TradeExecuted")] == list(range(500))
-
-
-def test_events_of_the_far_future_are_refused_and_the_rest_goes_on(
-    settings: SidecarSettings, capsys: pytest.CaptureFixture[str]
-) -> None:
-    soon, late = datetime.now(UTC) + timedelta(hours=23), datetime.now(UTC) + timedelta(hours=25)
-    source = Scripted(portion(0, 2), portion(2, 1, soon), portion(3, 1, late), portion(4, 1))
-    with draining(settings, source) as sidecar:
-        until(lambda: source.acknowledged == 4)
-    assert [row["sequence"] for row in records(settings, "TradeExecuted")] == [0, 1, 2, 4]
-    assert (sidecar.tallies["scripted"].events, sidecar.tallies["scripted"].refused) == (4, 1)
-    assert f'"place": "engine@1 3", "reason": "executed_at is {late:%Y-%m-%d %H:%M:%S}, in the future"' in (
-        capsys.readouterr().err
-    )
 
 
 def test_a_flood_of_refusals_floods_no_log(

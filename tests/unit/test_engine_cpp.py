@@ -14,6 +14,7 @@ from producers.sidecar.ring import Ring
 from tests import engines, rotation
 from tests.pipeline import until
 from tests.rotation import CAPITAL, run
+from tests.written import columns
 
 COLUMNS = "ts_utc,ts_nyt_epoch,open,high,low,close,volume"
 OPENING_S = 1_736_173_800
@@ -93,7 +94,7 @@ def test_a_full_ring_is_waited_for_and_nothing_is_lost(program: Path, tmp_path: 
         with Ring(path) as ring:
             while not finished.is_set() or ring.counts().unread:
                 found = ring.read(16)
-                read.extend(int(n) for batch in found.batches.values() for n in batch.column("sequence").to_pylist())
+                read.extend(int(n) for batch in columns(found).values() for n in batch.column("sequence").to_pylist())
                 ring.acknowledge(ring.position)
 
     finished = threading.Event()

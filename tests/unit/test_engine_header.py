@@ -28,6 +28,7 @@ from tests.engines import (
     SOURCES,
     Engine,
 )
+from tests.written import columns
 
 # Of each event: its structure in the header for callers, the one in a slot, and where that is.
 IN_C = {
@@ -156,7 +157,7 @@ def test_a_text_of_just_its_room_is_taken_and_a_byte_more_refused(engine: Engine
     assert engine.trade(**{name: "x" * 5_000}) == BAD_TEXT
     assert engine.trade(**{name: "x" * room}) == OK
     with Ring(ring) as reader:
-        assert reader.read().batches["TradeExecuted"].column(name).to_pylist() == ["x" * room]
+        assert columns(reader.read())["TradeExecuted"].column(name).to_pylist() == ["x" * room]
 
 
 @pytest.mark.parametrize("name", layout.ROOM)
@@ -168,7 +169,7 @@ def test_a_text_of_any_length_is_read_as_it_was_published(engine: Engine, ring: 
     for text in texts:
         assert engine.trade(**{name: text}) == OK, text
     with Ring(ring) as reader:
-        found = reader.read().batches["TradeExecuted"].column(name).to_pylist()
+        found = columns(reader.read())["TradeExecuted"].column(name).to_pylist()
     assert found == [text or None if name == "order_id" else text for text in texts]
 
 
@@ -217,7 +218,7 @@ def test_what_is_refused_is_counted_and_not_in_the_ring(engine: Engine) -> None:
 def test_a_full_ring_says_so_and_has_room_again_once_it_was_read(driver: Path, ring: Path) -> None:
     with engines.engine(driver, ring) as running, Ring(ring) as reader:
         assert [running.signal(number) for number in range(66)] == [OK] * 64 + [FULL] * 2
-        assert reader.read(1).batches["SignalGenerated"].column("bar_id").to_pylist() == [0]
+        assert columns(reader.read(1))["SignalGenerated"].column("bar_id").to_pylist() == [0]
         assert running.signal(64) == FULL  # read, and not yet safe elsewhere
         reader.acknowledge(1)
         assert [running.signal(64), running.signal(65)] == [OK, FULL]
@@ -229,7 +230,7 @@ def test_a_full_ring_drops_the_newest_and_counts_them_where_it_was_told_to(drive
         assert [running.signal(number) for number in range(66)] == [OK] * 64 + [DROPPED] * 2
         assert running.stats().dropped == reader.counts().dropped == 2
         found = reader.read()
-        assert found.batches["SignalGenerated"].column("bar_id").to_pylist() == list(range(64))
+        assert columns(found)["SignalGenerated"].column("bar_id").to_pylist() == list(range(64))
 
 
 def test_nothing_is_published_into_a_closed_ring(engine: Engine) -> None:
@@ -269,7 +270,7 @@ def test_the_example_does_what_the_page_says(tmp_path: Path) -> None:
     [said] = re.findall(r"It prints `([^`]*)`", page)
     assert engines.ran(program, cwd=tmp_path) == f"{said}\n"
     with Ring(tmp_path / "engine.ring") as reader:
-        assert reader.read().batches["TradeExecuted"].column("price").to_pylist() == [Decimal("101.25")]
+        assert columns(reader.read())["TradeExecuted"].column("price").to_pylist() == [Decimal("101.25")]
 
 
 def test_every_number_in_a_head_is_where_the_reader_looks(engine: Engine, ring: Path) -> None:

@@ -17,6 +17,7 @@ from producers.sidecar.source import Portion
 from sentio.errors import Fatal, SettingError
 from tests.data import book, entry, holding, leave, ms, signal, write_session
 from tests.ways import rows_of, without_header
+from tests.written import columns
 
 DAY = "2025-01-06"
 
@@ -45,7 +46,7 @@ class Log:
         self._values: dict[tuple[str, str, int], dict[str, Any]] = {}
 
     def add(self, portion: Portion) -> None:
-        for kind, batch in portion.batches:
+        for kind, batch in columns(portion).items():
             for row in batch.to_pylist():
                 place = (kind, row["producer"])
                 # What comes again under a number is the same again.

@@ -1,6 +1,7 @@
 """What an engine wrote into a ring is read once it is whole, in order, the same every time, and never beyond its file."""
 
 import struct
+import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -12,13 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from producers.sidecar import layout, records, ring
+from producers.sidecar.messages import of_columns
 from producers.sidecar.ring import Ring
-from schemas import codec
 from schemas.columns import to_events
 from schemas.events import NO_ID, PerformanceMinute, PositionUpdated, SignalGenerated, TradeExecuted
 from sentio.errors import RingUnusable
 from tests import engines
 from tests.engines import OK, SOURCES
+from tests.written import columns
 
 AT = datetime(2025, 10, 10, 14, 30, tzinfo=UTC)
 DECODERS = [pytest.param(decode, id=name) for name, decode in ring.DECODERS.items()]
@@ -40,7 +42,7 @@ def _decoder(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def bars(found: records.Records) -> list[int]:
-    batch = found.batches.get("SignalGenerated")
+    batch = columns(found).get("SignalGenerated")
     bars: list[int] = batch.column("bar_id").to_pylist() if batch else []
     return bars
 
@@ -65,7 +67,7 @@ def test_events_are_read_as_the_engine_gave_them(driver: Path, path: Path) -> No
         found = reader.read()
     assert found.refused == ()
     assert reader.producer == f"rotation-1@{reader.id}"
-    events = [event for kind, batch in found.batches.items() for event in to_events(batch, kind)]
+    events = [event for kind, batch in columns(found).items() for event in to_events(batch, kind)]
     in_order = sorted(events, key=lambda event: event.sequence)
     assert [event.sequence for event in in_order] == [0, 1, 2, 3, 4]
     entry = TradeExecuted(
@@ -114,15 +116,23 @@ def test_events_are_read_as_the_engine_gave_them(driver: Path, path: Path) -> No
 
 
 @pytest.mark.usefixtures("_decoder")
-def test_batches_can_be_encoded_as_they_are(driver: Path, path: Path) -> None:
+def test_messages_are_those_of_the_codec(driver: Path, path: Path) -> None:
     with engines.engine(driver, path) as engine, Ring(path) as reader:
         assert [engine.trade(), engine.signal(), engine.position(), engine.performance()] == [OK] * 4
         found = reader.read()
-    assert set(found.batches) == set(layout.KINDS.values())
-    for event, batch in found.batches.items():
-        decoded = codec.decode(event, codec.encode(event, batch))
-        assert decoded.poison == ()
-        assert decoded.records.equals(batch)
+    assert [messages.event for messages in found.messages] == list(layout.KINDS.values())
+    for messages in found.messages:
+        assert of_columns(messages.event, columns(found)[messages.event]) == messages
+
+
+@pytest.mark.usefixtures("_decoder")
+def test_what_happens_in_the_far_future_is_refused_and_the_rest_goes_on(driver: Path, path: Path) -> None:
+    soon, late = (int((time.time() + hours * 3_600) * 1e6) for hours in (23, 25))
+    with engines.engine(driver, path) as engine, Ring(path) as reader:
+        assert [engine.signal(n, generated_at=at) for n, at in enumerate((soon, late, soon))] == [OK] * 3
+        found = reader.read()
+    assert bars(found) == [0, 2]
+    assert found.refused == (records.Refusal(1, "generated_at is in the future, by more than a day"),)
 
 
 def test_a_reader_that_is_gone_before_it_acknowledged_finds_the_same_again(driver: Path, path: Path) -> None:
@@ -134,7 +144,7 @@ def test_a_reader_that_is_gone_before_it_acknowledged_finds_the_same_again(drive
     with Ring(path) as reader:
         assert reader.position == 2
         assert reader.read() == rest
-        assert reader.read().batches == {}
+        assert reader.read() == ring.NOTHING
         reader.rewind()
         assert bars(reader.read(2)) == [2, 3]
         with pytest.raises(ValueError, match="position 5 was not read; 2 to 4 were"):
@@ -171,7 +181,7 @@ def test_ids_are_uuids_of_version_7_in_the_order_of_time_and_of_publishing(drive
         for at_us in (1_000_000, 1_000_001, 1_000_002, 1_001_000):
             engine.signal(generated_at=at_us)
     with Ring(path) as reader:
-        found = [UUID(bytes=each) for each in reader.read().batches["SignalGenerated"].column("event_id").to_pylist()]
+        found = [UUID(bytes=each) for each in columns(reader.read())["SignalGenerated"].column("event_id").to_pylist()]
     assert all((each.version, each.variant) == (7, RFC_4122) for each in found)
     assert found == sorted(found)
     assert [each.int >> 80 for each in found] == [1_000, 1_000, 1_000, 1_001]

@@ -10,6 +10,7 @@ import pytest
 from producers.sidecar.ring import Ring
 from tests import engines
 from tests.engines import SOURCES
+from tests.written import columns
 
 KILLS = 40
 CAPACITY = 4_096
@@ -49,7 +50,7 @@ def read_on(reader: Ring, until: int) -> None:
         first = reader.position
         found = reader.read(700)
         assert found.refused == ()
-        for batch in found.batches.values():
+        for batch in columns(found).values():
             expected = list(range(first, reader.position))
             assert batch.column("sequence").to_pylist() == batch.column("bar_id").to_pylist() == expected
         if first % 3:

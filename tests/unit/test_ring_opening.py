@@ -9,6 +9,7 @@ from producers.sidecar import layout
 from producers.sidecar.ring import Ring
 from tests import engines
 from tests.engines import NOT_OPEN, OK, SOURCES
+from tests.written import columns
 
 BOOT = slice(72, 108)
 
@@ -36,7 +37,7 @@ def write(driver: Path, path: Path, *bars: int, capacity: int = 64) -> None:
 
 def bars(path: Path) -> list[int]:
     with Ring(path) as reader:
-        found: list[int] = reader.read().batches["SignalGenerated"].column("bar_id").to_pylist()
+        found: list[int] = columns(reader.read())["SignalGenerated"].column("bar_id").to_pylist()
     return found
 
 

@@ -11,8 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from producers.sidecar.documents import KINDS, Unusable, event_of, parse
-from producers.sidecar.numbered import Numbered, batches
-from schemas.codec import encode
+from producers.sidecar.numbered import Numbered, messages
 
 TRADE: dict[str, Any] = {
     "type": "TradeExecuted",
@@ -162,5 +161,5 @@ def test_any_object_is_an_event_that_can_be_encoded_or_unusable(
         found = event_of(parse(json.dumps({"type": kind} | base | document)))
     except Unusable:
         return
-    ((name, batch),) = batches([Numbered("p", UUID(int=1), 1, found.event)])
-    assert len(encode(name, batch)) == 1
+    (made,) = messages([Numbered("p", UUID(int=1), 1, found.event)])
+    assert len(made.values) == 1

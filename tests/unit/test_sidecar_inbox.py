@@ -25,6 +25,7 @@ from sentio.config import SidecarSettings, load
 from sentio.errors import SettingError
 from tests.pipeline import until
 from tests.samples import signal, trade
+from tests.written import columns
 
 SIGNAL = {
     "type": "SignalGenerated",
@@ -66,7 +67,7 @@ class Drain:
         return [row["bar_id"] for row in self.rows()]
 
     def rows(self) -> list[dict[str, Any]]:
-        return [row for portion in self.portions for _, batch in portion.batches for row in batch.to_pylist()]
+        return [row for portion in self.portions for batch in columns(portion).values() for row in batch.to_pylist()]
 
     def refused(self) -> list[tuple[str, str]]:
         return [(each.place, each.reason) for portion in self.portions for each in portion.refused]
@@ -98,7 +99,7 @@ def test_what_comes_again_goes_nowhere_twice_and_is_acknowledged_in_its_turn() -
     assert inbox.put(origin, lines(3, 5), where="a", done=lambda: done.append("again"))
     portion = inbox.take(100)
     assert portion
-    ((_, batch),) = portion.batches
+    (batch,) = columns(portion).values()
     assert batch.column("sequence").to_pylist() == [1, 2, 3, 4, 5, 6, 7]
     assert done == []
     inbox.acknowledge()

@@ -1,16 +1,17 @@
-//! Any bytes as slots of a ring, of two kinds that have every shape between them: no panic, and every slot is either a row
-//! or refused. One that was sealed and then changed in one bit is damaged, one that names another position is elsewhere,
-//! and what is a row is within its limits.
+//! Any bytes as slots of a ring, of two kinds that have every shape between them: no panic, and every slot is either a
+//! message or refused. One that was sealed and then changed in one bit is damaged, one that names another position is
+//! elsewhere, and a message is one that the check finds sound.
 #![no_main]
 
-use arrow_array::cast::AsArray;
-use arrow_array::types::{Float64Type, Int32Type, Int64Type, TimestampMicrosecondType};
-use arrow_schema::{DataType, Field as Column, Schema, TimeUnit};
 use libfuzzer_sys::fuzz_target;
-use sentio_native::ring::{self, Fault, Field, Kind, SLOT, Shape};
+use sentio_native::check::{self, Value};
+use sentio_native::layout::{self, Branch, Limits};
+use sentio_native::ring::{self, Fault, Field, Kind, Origin, SLOT, Shape};
 
 const HEAD: usize = 24;
-const LATEST: i64 = 7_258_118_399_999_999;
+const LATEST: i64 = 1_800_000_000_000_000;
+/// Of the frame, before what Avro says.
+const FRAME: usize = 5;
 /// `_MOST` of producers/sidecar/ring.py.
 const POSITIONS: u64 = 1 << 62;
 /// What the checksums of the two kinds are of.
@@ -20,50 +21,61 @@ fn field(shape: Shape, offset: usize, size: usize) -> Field {
     Field { shape, offset, size, optional: false, whole: None, real: None, words: 0 }
 }
 
-fn kind(number: u64, columns: Vec<(&str, DataType, bool)>, fields: Vec<Field>, time: usize) -> Kind {
-    let given = [("event_id", DataType::FixedSizeBinary(16), false), ("producer", DataType::Utf8, false), ("sequence", DataType::Int64, false)];
-    let words = columns.iter().map(|(name, ..)| if *name == "side" { vec!["BUY".into(), "SELL".into()] } else { Vec::new() });
-    let words = given.iter().map(|_| Vec::new()).chain(words).collect();
-    let columns: Vec<Column> = given.into_iter().chain(columns).map(|(name, kind, null)| Column::new(name, kind, null)).collect();
-    Kind::new(number, Schema::new(columns), words, fields, time).expect("the fields lie in a slot")
+fn kinds() -> Vec<Kind> {
+    let at = |offset| field(Shape::Long, offset, 8);
+    let large = vec![
+        field(Shape::Text, 24, 32),
+        Field { optional: true, ..field(Shape::Text, 56, 40) },
+        Field { words: 2, ..field(Shape::Word, 96, 4) },
+        Field { whole: Some((0, i32::MAX.into())), ..field(Shape::Int, 100, 4) },
+        Field { whole: Some((1, i64::MAX.into())), ..field(Shape::Decimal, 104, 8) },
+        Field { optional: true, ..field(Shape::Decimal, 112, 8) },
+        Field { real: Some((0.0, true, 1.0)), ..field(Shape::Double, 120, 8) },
+        field(Shape::Long, 128, 8),
+        at(136),
+    ];
+    let small = vec![field(Shape::Text, 24, 16), at(40)];
+    let kinds = [Kind::new(1, 7, large, 8, 0), Kind::new(2, 8, small, 1, 0)];
+    kinds.into_iter().map(|kind| kind.expect("the fields lie in a slot")).collect()
 }
 
-fn kinds() -> Vec<Kind> {
-    let time = || DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
-    let at = |offset| Field { whole: Some((1, LATEST.into())), ..field(Shape::Long, offset, 8) };
-    let amount = || DataType::Decimal128(28, 8);
-    let large = kind(
-        1,
+/// Of the messages of each kind, as their readers know them.
+fn layouts() -> [Vec<layout::Field>; 2] {
+    let branch = |shape, limits| Branch { shape, limits };
+    let plain = |shape, limits| layout::Field { branches: vec![branch(shape, limits)], is_union: false };
+    let optional = |shape| layout::Field {
+        branches: vec![branch(layout::Shape::Null, Limits::None), branch(shape, Limits::None)],
+        is_union: true,
+    };
+    let whole = |low, high| Limits::Whole { low, high };
+    let given = || {
         vec![
-            ("account", DataType::Utf8, false),
-            ("order", DataType::Utf8, true),
-            ("side", DataType::Utf8, false),
-            ("count", DataType::Int32, false),
-            ("amount", amount(), false),
-            ("pnl", amount(), true),
-            ("ratio", DataType::Float64, false),
-            ("bar", DataType::Int64, false),
-            ("at", time(), false),
-        ],
-        vec![
-            field(Shape::Text, 24, 32),
-            Field { optional: true, ..field(Shape::Text, 56, 40) },
-            Field { words: 2, ..field(Shape::Word, 96, 4) },
-            Field { whole: Some((0, i32::MAX.into())), ..field(Shape::Int, 100, 4) },
-            Field { whole: Some((1, i64::MAX.into())), ..field(Shape::Decimal, 104, 8) },
-            Field { optional: true, ..field(Shape::Decimal, 112, 8) },
-            Field { real: Some((0.0, true, 1.0)), ..field(Shape::Double, 120, 8) },
-            field(Shape::Long, 128, 8),
-            at(136),
-        ],
-        8,
-    );
-    let small = kind(2, vec![("symbol", DataType::Utf8, false), ("at", time(), false)], vec![field(Shape::Text, 24, 16), at(40)], 1);
-    vec![large, small]
+            plain(layout::Shape::Fixed(16), Limits::None),
+            plain(layout::Shape::String, Limits::Text),
+            plain(layout::Shape::Long, whole(0, POSITIONS.into())),
+        ]
+    };
+    let at = || plain(layout::Shape::Long, whole(i64::MIN.into(), LATEST.into()));
+    let mut large = given();
+    large.extend([
+        plain(layout::Shape::String, Limits::Text),
+        optional(layout::Shape::String),
+        plain(layout::Shape::Enum(2), Limits::Symbols(vec![true, true])),
+        plain(layout::Shape::Int, whole(0, i32::MAX.into())),
+        plain(layout::Shape::Decimal, whole(1, i64::MAX.into())),
+        optional(layout::Shape::Decimal),
+        plain(layout::Shape::Double, Limits::Real { low: 0.0, closed: true, high: 1.0 }),
+        plain(layout::Shape::Long, Limits::None),
+        at(),
+    ]);
+    let mut small = given();
+    small.extend([plain(layout::Shape::String, Limits::Text), at()]);
+    [large, small]
 }
 
 thread_local! {
     static KINDS: Vec<Kind> = kinds();
+    static LAYOUTS: [Vec<layout::Field>; 2] = layouts();
 }
 
 /// What becomes of a slot, where that is known.
@@ -110,18 +122,21 @@ fuzz_target!(|bytes: &[u8]| {
         expected.push(becomes);
         rest = next;
     }
-    let (batches, refused) =
-        KINDS.with(|kinds| ring::decode(kinds, &slots, first, u128::from(first) << 40, "engine@1")).expect("a batch of each kind");
+    let origin = Origin { first, ring: u128::from(first) << 40, producer: "engine@1", latest_us: LATEST };
+    let (found, refused) = KINDS.with(|kinds| ring::messages(kinds, &slots, &origin));
     let mut places: Vec<usize> = refused.iter().map(|refusal| refusal.place).collect();
     assert!(places.is_sorted_by(|one, other| one < other));
-    for batch in &batches {
-        let sequences = batch["sequence"].as_primitive::<Int64Type>().values();
-        places.extend(sequences.iter().map(|&sequence| (sequence.unsigned_abs() - first) as usize));
-        assert!(batch["at"].as_primitive::<TimestampMicrosecondType>().values().iter().all(|at| (1..=LATEST).contains(at)));
-    }
-    let large = &batches[0];
-    assert!(large["ratio"].as_primitive::<Float64Type>().values().iter().all(|ratio| (0.0..=1.0).contains(ratio)));
-    assert!(large["count"].as_primitive::<Int32Type>().values().iter().all(|count| *count >= 0));
+    LAYOUTS.with(|layouts| {
+        let mut row = Vec::new();
+        for (layout, messages) in layouts.iter().zip(&found) {
+            for (key, value) in messages.iter() {
+                check::row(layout, &value[FRAME..], &mut row).expect("a sound message");
+                let [_, _, Value::Long(sequence), Value::Text(text), ..] = row[..] else { panic!("the first fields") };
+                assert_eq!(key, text.as_bytes());
+                places.push((sequence.unsigned_abs() - first) as usize);
+            }
+        }
+    });
     places.sort_unstable();
     assert!(places.into_iter().eq(0..expected.len()));
     for (place, becomes) in expected.iter().enumerate() {
