@@ -200,7 +200,7 @@ class StreamSettings(AccessSettings):
         description="channels of which only the newest message of each key is sent: signals, positions, performance, "
         "prices",
     )
-    stream_conflated_ms: float = Field(100.0, ge=0, le=10_000, description="the same wait on those, milliseconds")
+    stream_conflated_ms: float = Field(50.0, ge=0, le=10_000, description="the same wait on those, milliseconds")
     stream_tls_certificate: Path | None = Field(
         None, description="file of the certificate and its chain, PEM; unset: no TLS"
     )
