@@ -29,16 +29,17 @@ from producers.webhooks.tokens import Token
 
 NAME = "webhooks"
 TITLE = "Webhooks: prices from HTTP to a WebSocket"
-NOTES = """The simulator's payloads (enhanced and raw, 4 KB an event; repeats, late slots, unknown mints and bad events
-among them) are posted over 8 connections, so many events a second, of which 91 % are prices, of 20 symbols. A client
-listens to `prices` as it comes by default: the newest of each symbol, twenty times a second. `p50_ms` to `max_ms` are from
-the moment at which the request that held a price was due, whether or not it could be sent then, to the frame in the
-client's hands. `receiver` and `gateway` are their processors' time for each price that was accepted, `answer_ms` is the
-99th percentile from due to answered, and `each_us` what a price took: at 100 there are 10,000 a second. The client's
-last price of each symbol is compared with the simulator's newest."""
-PROFILE = """Half of the receiver is the thread of HTTP: a request of 400 KB takes 1.3 ms before anything looks at it, a price
-14 µs to be read (native code) and 9 to be derived (Python). Two fifths are the thread of the journal and the sender: 15 µs
-a price, of which SQLite is a quarter, and the loop in which it looks for what Kafka has acknowledged. The rest is librdkafka.
+NOTES = """The simulator's payloads (enhanced and raw, 4 KB an event; repeats, late slots, unknown mints and bad
+events among them) are posted over 8 connections, so many events a second, of which 91 % are prices, of 20 symbols. A
+client listens to `prices` as it comes by default: the newest of each symbol, twenty times a second. `p50_ms` to
+`max_ms` are from the moment at which the request that held a price was due, whether or not it could be sent then, to
+the frame in the client's hands. `receiver` and `gateway` are their processors' time for each price that was accepted,
+`answer_ms` is the 99th percentile from due to answered, and `each_us` what a price took: at 100 there are 10,000 a
+second. The client's last price of each symbol is compared with the simulator's newest."""
+PROFILE = """Half of the receiver is the thread of HTTP: a request of 400 KB takes 1.3 ms before anything looks at it, a
+price 14 µs to be read (native code) and 9 to be derived (Python). Two fifths are the thread of the journal and the
+sender: 15 µs a price, of which SQLite is a quarter, and the loop in which it looks for what Kafka has acknowledged.
+The rest is librdkafka.
 
 Of the time from webhook to client up to 50 ms are the wait for the next of twenty frames a second."""
 FULL = "sentio: 11,000 events a second, 100 a request"
