@@ -8,13 +8,14 @@ it is empty, so that the order holds.
 import threading
 import time
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 from uuid import UUID
 
 from uuid_utils import uuid7
 
+from producers import spans
 from producers.sender import KafkaSender, Parcel
 from producers.spool import Spool
 from producers.waiting import SMALLEST_BATCH, Batch, Waiting
@@ -208,15 +209,8 @@ class EventPublisher:
                 self._closing.wait(PACE_S)
 
     def _send(self, parcel: Parcel) -> None:
-        if self._traces is None:
-            self._sender.send(parcel)
-            return
         callers, self._callers = self._callers, {}
-        counted = {"messaging__batch__message_count": len(parcel.values)}
-        with self._traces.span(
-            f"publish {parcel.topic}", callers, messaging__destination__name=parcel.topic, **counted
-        ) as traceparent:
-            self._sender.send(replace(parcel, traceparent=traceparent))
+        spans.send(self._sender, parcel, self._traces, callers)
 
     def _rescue(self) -> None:
         """Keep what the stopped thread left. The batch in its hands may go out twice; readers know it by sequence."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from producers.sidecar.drain import Sidecar
-from producers.sidecar.source import Source
+from producers.sidecar.source import Beat, Portion, Source
 from schemas.codec import decode
 from schemas.columns import HEADER
 from schemas.events import Event
@@ -43,6 +43,37 @@ class Runs(Protocol):
 
 
 Running = TypeVar("Running", bound=Runs)
+
+
+class Scripted:
+    """A source that gives what it was told to, and keeps what happens to it."""
+
+    name = "scripted"
+
+    def __init__(self, *portions: Portion, engines: Sequence[Beat] = ()) -> None:
+        self.portions = list(portions)
+        self.engines = engines
+        self.taken = 0
+        self.acknowledged = 0
+
+    def take(self, most: int) -> Portion | None:
+        assert most > 0
+        if not self.portions:
+            return None
+        self.taken += 1
+        return self.portions.pop(0)
+
+    def acknowledge(self) -> None:
+        self.acknowledged = self.taken
+
+    def beats(self) -> Sequence[Beat]:
+        return self.engines
+
+    def figures(self) -> Mapping[str, int]:
+        return {"taken": self.taken}
+
+    def close(self) -> None:
+        pass
 
 
 def draining(settings: SidecarSettings, source: Source) -> AbstractContextManager[Sidecar]:

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Sequence
 
+from producers import spans
 from producers.sender import KafkaSender, Parcel
 from producers.sidecar.beats import Beats
 from producers.sidecar.messages import Messages
@@ -15,6 +16,7 @@ from producers.sidecar.refusals import Refusals
 from producers.sidecar.source import Portion, Source, Tally
 from schemas.topics import topic_of_event
 from sentio.config import PublisherSettings
+from sentio.tracing import traces
 
 MOST = 10_000
 """Events of a source that are taken at once, and that are under way in all when nothing more is taken."""
@@ -46,6 +48,7 @@ class Sidecar:
         self._sender = KafkaSender(
             settings.kafka, queue_records=4 * MOST * len(sources), spool=None, durable=False, linger_ms=0
         )
+        self._traces = traces(settings, process="sidecar")
         self._sent = 0
         # Events that were taken of a source and not acknowledged, and since when there are any.
         self._open: dict[str, int] = {}
@@ -81,6 +84,8 @@ class Sidecar:
             self._sender.abandon()
             for source in self._sources:
                 source.close()
+            if self._traces:
+                self._traces.close()
 
     def _turn(self) -> bool:
         """Whether there was anything to do."""
@@ -126,7 +131,8 @@ class Sidecar:
     def _publish(self, messages: Messages) -> None:
         topic = topic_of_event(messages.event).full_name(self._prefix)
         self._sent += len(messages.values)
-        self._sender.send(Parcel(topic, messages.keys, messages.values, int(time.time() * 1_000)))
+        parcel = Parcel(topic, messages.keys, messages.values, int(time.time() * 1_000))
+        spans.send(self._sender, parcel, self._traces)
 
     def _look(self) -> None:
         """Take the figures; let the engines' hearts be seen, unless Kafka does not take even what was sent before."""

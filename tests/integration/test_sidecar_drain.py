@@ -1,6 +1,5 @@
 """What a sidecar does with whatever its sources give, on a real broker."""
 
-from collections.abc import Mapping, Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -15,38 +14,7 @@ from sentio.hours import is_open
 from sentio.testing.servers import Kafka
 from tests.pipeline import until
 from tests.samples import trade
-from tests.ways import draining, records, settings_for
-
-
-class Scripted:
-    """A source that gives what it was told to, and keeps what happens to it."""
-
-    name = "scripted"
-
-    def __init__(self, *portions: Portion, engines: Sequence[Beat] = ()) -> None:
-        self.portions = list(portions)
-        self.engines = engines
-        self.taken = 0
-        self.acknowledged = 0
-
-    def take(self, most: int) -> Portion | None:
-        assert most > 0
-        if not self.portions:
-            return None
-        self.taken += 1
-        return self.portions.pop(0)
-
-    def acknowledge(self) -> None:
-        self.acknowledged = self.taken
-
-    def beats(self) -> Sequence[Beat]:
-        return self.engines
-
-    def figures(self) -> Mapping[str, int]:
-        return {"taken": self.taken}
-
-    def close(self) -> None:
-        pass
+from tests.ways import Scripted, draining, records, settings_for
 
 
 @pytest.fixture

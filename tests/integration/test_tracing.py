@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from uuid import UUID
 
 import pytest
 import structlog
@@ -9,14 +10,17 @@ from opentelemetry.sdk.trace import TracerProvider
 
 from consumers.consumer import Consumer
 from producers.publisher import EventPublisher
+from producers.sidecar.numbered import Numbered, messages
+from producers.sidecar.source import Portion
 from sentio import kafka as kafka_access
 from sentio.batch import Batch
-from sentio.config import ConsumerSettings, PublisherSettings, load
-from sentio.tracing import traces
+from sentio.config import ConsumerSettings, PublisherSettings, SidecarSettings, load
+from sentio.tracing import traceparent_of, traces
 from tests.gateways import Platform, gateway, off_loop
 from tests.pipeline import running, until
 from tests.receivers import Received, receiver
 from tests.samples import trade
+from tests.ways import Scripted, draining
 
 
 class Seen(Consumer):
@@ -84,6 +88,24 @@ async def test_a_trace_goes_from_the_engine_to_the_consumer_and_to_the_client(pl
         assert {link.span_id for link in spans[name].links} <= {span.span_id for span in published}
         assert spans[name].links
     assert seen.noted["trace_id"] in {span.trace_id.hex() for span in collector.spans() if "process" in span.name}
+
+
+def test_the_trace_of_an_engine_without_one_begins_with_its_sidecar(platform: Platform) -> None:
+    settings = load(
+        SidecarSettings, kafka=platform.settings.kafka, topic_prefix=platform.settings.topic_prefix, spool=None
+    )
+    with receiver() as collector:
+        source = Scripted(Portion(messages([Numbered("engine@1", UUID(int=1), n, trade(n)) for n in range(3)])))
+        with draining(settings.model_copy(update={"traces": collector.url}), source):
+            until(lambda: source.acknowledged == 1)
+        [span] = collector.spans()
+    assert span.name == f"publish {settings.topic_prefix}.trades.executed"
+    topic = f"{settings.topic_prefix}.trades.executed"
+    places = kafka_access.spans(settings.kafka, [(topic, partition) for partition in range(3)])
+    found = {
+        traceparent_of(message.headers()) for batch in kafka_access.read(settings.kafka, places) for message in batch
+    }
+    assert {text and text[:-3] for text in found} == {f"00-{span.trace_id.hex()}-{span.span_id.hex()}"}
 
 
 def test_without_a_collector_records_have_no_header_and_nothing_is_imported(platform: Platform) -> None:
