@@ -102,9 +102,8 @@ def test_the_trace_of_an_engine_without_one_begins_with_its_sidecar(platform: Pl
     assert span.name == f"publish {settings.topic_prefix}.trades.executed"
     topic = f"{settings.topic_prefix}.trades.executed"
     places = kafka_access.spans(settings.kafka, [(topic, partition) for partition in range(3)])
-    found = {
-        traceparent_of(message.headers()) for batch in kafka_access.read(settings.kafka, places) for message in batch
-    }
+    read = [message for batch in kafka_access.read(settings.kafka, places) for message in batch]
+    found = {traceparent_of(headers) for message in read if isinstance(headers := message.headers(), list)}
     assert {text and text[:-3] for text in found} == {f"00-{span.trace_id.hex()}-{span.span_id.hex()}"}
 
 

@@ -52,7 +52,7 @@ fn layouts() -> [Vec<layout::Field>; 2] {
         vec![
             plain(layout::Shape::Fixed(16), Limits::None),
             plain(layout::Shape::String, Limits::Text),
-            plain(layout::Shape::Long, whole(0, POSITIONS.into())),
+            plain(layout::Shape::Long, whole(0, i64::MAX.into())),
         ]
     };
     let at = || plain(layout::Shape::Long, whole(i64::MIN.into(), LATEST.into()));
