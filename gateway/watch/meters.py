@@ -11,6 +11,8 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined] # its stubs forget to export them
 
 from gateway import clients
+from gateway.database import Pool
+from gateway.watch import replays
 from schemas import codec
 from schemas.topics import topics
 from sentio import kafka, lag, log
@@ -179,17 +181,18 @@ def connected(settings: WatchSettings) -> dict[str, int] | None:
 class Meters:
     """All of it, each as often as it is worth. Of one thread; what cannot be had keeps its last value, and says why."""
 
-    def __init__(self, settings: WatchSettings) -> None:
+    def __init__(self, settings: WatchSettings, connections: Pool) -> None:
         throughput, beats = Throughput(settings), Beats(settings)
         self._asked: dict[str, tuple[float, Callable[[], Any]]] = {
             "topics": (1.0, throughput.look),
             "engines": (2.0, beats.look),
             "groups": (2.0, lambda: group_lags(settings)),
             "clients": (5.0, lambda: connected(settings)),
+            "replays": (2.0, lambda: replays.newest(connections)),
         }
         self._due_s = dict.fromkeys(self._asked, 0.0)
         self._once = log.OncePer()
-        self.known: dict[str, Any] = {"topics": [], "engines": [], "groups": [], "clients": None}
+        self.known: dict[str, Any] = {"topics": [], "engines": [], "groups": [], "clients": None, "replays": []}
         self.wrong: dict[str, str] = {}
         """What could not be had, and why."""
 

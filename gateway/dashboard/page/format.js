@@ -40,6 +40,11 @@ const newYork = new Intl.DateTimeFormat("en-GB", { timeZone: "America/New_York",
 /** A time as clocks in New York show it. */
 export const clock = (text) => newYork.format(new Date(text));
 
+const newYorkDay = new Intl.DateTimeFormat("en-GB", { timeZone: "America/New_York", day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" });
+
+/** The same with its day: "10 Oct, 09:31". */
+export const moment = (text) => newYorkDay.format(new Date(text));
+
 /** How each figure is shown. */
 export const FIGURES = {
   equity: ["Equity, USD", amount],

@@ -3,13 +3,14 @@
 import { ask, forget, Refused, remember, token } from "./api.js";
 import { redraw, showEquity, showHeat, showThroughput } from "./charts.js";
 import { showFigures } from "./figures.js";
-import { amount, clock, count, milliseconds, seconds } from "./format.js";
+import { amount, clock, count, milliseconds, moment, seconds } from "./format.js";
 import { Live } from "./live.js";
 import { element, fill } from "./tables.js";
 
 const AGAIN_MS = 2000;
 const LATE_MS = 5000;
 const DAY_MS = 86_400_000;
+const ENDED_BADLY = new Set(["failed", "interrupted"]);
 
 const at = (id) => document.getElementById(id);
 const live = new Live();
@@ -250,6 +251,21 @@ function showPlatform(state) {
     ["Alerts go to", "sent", "waiting", ["", "text"]],
     state.targets.map((one) => [one.target, count(one.sent), count(one.waiting), [one.wrong ?? "", "text bad"]]),
     { empty: "nobody: set SENTIO_ALERT_WEBHOOK or SENTIO_ALERT_MAIL_TO" },
+  );
+  fill(
+    at("replays"),
+    ["Replay", ["what", "text"], ["into", "text"], ["state", "text"], "done", "written", "begun", "last word"],
+    state.replays.map((one) => [
+      one.id,
+      [one.what, "text"],
+      [`${one.target} on ${one.machine}`, "text"],
+      [one.cause ? `${one.state}: ${one.cause}` : one.state, ENDED_BADLY.has(one.state) ? "text bad" : "text"],
+      one.offsets ? `${count(Math.floor((100 * one.offsets_done) / one.offsets))} %` : "–",
+      count(one.records_written),
+      moment(one.created_at),
+      moment(one.updated_at),
+    ]),
+    { empty: "no replay yet" },
   );
 }
 
