@@ -1,7 +1,7 @@
 """How the platform is doing beside what it says: lag, throughput, dead letters, heartbeats, who is connected."""
 
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,6 +12,7 @@ from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-d
 
 from gateway import clients
 from gateway.database import Pool
+from gateway.stream.product import MOST, OTHER
 from gateway.watch import replays
 from schemas import codec
 from schemas.topics import topics
@@ -168,14 +169,17 @@ class Beats:
         self._next = {place: end for place, (_, end) in spans.items()}
 
 
-def connected(settings: WatchSettings) -> dict[str, int] | None:
-    """Clients by instance of the stream; None where no Redis tells."""
+def connected(settings: WatchSettings) -> list[dict[str, Any]] | None:
+    """Clients by instance of the stream and by what they say they are; None where no Redis tells."""
     if settings.redis is None:
         return None
-    counts: dict[str, int] = {}
-    for one in clients.connected(settings):
-        counts[one.instance] = counts.get(one.instance, 0) + 1
-    return counts
+    found = clients.connected(settings)
+    named = {product for product, _ in Counter(one.product for one in found).most_common(MOST)}
+    counts = Counter((one.instance, one.product if one.product in named else OTHER) for one in found)
+    return [
+        {"instance": instance, "client": product, "count": count}
+        for (instance, product), count in sorted(counts.items())
+    ]
 
 
 class Meters:

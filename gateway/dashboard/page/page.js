@@ -242,8 +242,8 @@ function showPlatform(state) {
   );
   fill(
     at("clients"),
-    ["Instance of the stream", "clients"],
-    Object.entries(state.clients ?? {}).map(([instance, clients]) => [instance, count(clients)]),
+    ["Instance of the stream", ["client", "text"], "connected"],
+    (state.clients ?? []).map((one) => [one.instance, [one.client, "text"], count(one.count)]),
     { empty: state.clients ? "no client" : "told where SENTIO_REDIS is set" },
   );
   fill(
