@@ -31,6 +31,9 @@ ERRORS_S = 300.0
 
 ANSWER_S = 5.0
 ENGINES = "engine.heartbeat"
+REPLAY = "replay."
+"""What the groups that replays keep their place with begin with (`consumers.replay.topic`)."""
+
 MOST_ENGINES = 100
 
 
@@ -72,11 +75,15 @@ class Engine:
 
 
 def group_lags(settings: WatchSettings) -> list[GroupLag]:
-    """Of every group of the platform, the one with least retention left first. Raises `Retryable`."""
+    """Of every group of the platform, the one with least retention left first. Raises `Retryable`.
+
+    That of a replay into a topic is none: how far it is, is the replay's own business, and no alert.
+    """
     days = {topic.full_name(settings.topic_prefix): topic.kafka_days for topic in topics().values()}
     found: dict[str, list[lag.Lag]] = {}
     for one in lag.lags(settings):
-        found.setdefault(one.group.removeprefix(f"{settings.topic_prefix}."), []).append(one)
+        if not (group := one.group.removeprefix(f"{settings.topic_prefix}.")).startswith(REPLAY):
+            found.setdefault(group, []).append(one)
     made = []
     for group, rows in found.items():
         left_s = min(days.get(row.topic, 7) * DAY_S - row.oldest_unread_s for row in rows)

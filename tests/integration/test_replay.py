@@ -21,11 +21,13 @@ from consumers.replay.job import Counts, loads
 from consumers.replay.jobs import Jobs
 from consumers.store.store import Store
 from gateway.database import pool
+from gateway.watch.meters import group_lags
 from gateway.watch.replays import newest
 from schemas.topics import topics
 from sentio import kafka as kafka_access
+from sentio import lag
 from sentio.cli.main import main
-from sentio.config import ConsumerSettings, Settings, load
+from sentio.config import ConsumerSettings, Settings, WatchSettings, load
 from sentio.database import migrate
 from sentio.testing.servers import Kafka
 from tests.archives import archive_settings, ends
@@ -253,6 +255,8 @@ def test_a_replay_into_a_topic_that_is_killed_goes_on_and_writes_everything_once
     killed = replay.killed_when_it_has_written(200, "--into", f"topic:{copy}", "--rate", "300")
     [shown] = json.loads(replay("status", killed, "--json"))
     assert shown["state"] == "interrupted"
+    assert {one.group for one in lag.lags(replay.settings)} == {f"{replay.settings.topic_prefix}.replay.{killed}"}
+    assert group_lags(load(WatchSettings)) == []  # it is no consumer that is behind
     # As of a kill after the transaction and before its job's file: the transaction is what counts.
     jobs = Jobs(replay.folder / "state")
     job = jobs.get(killed)

@@ -1,6 +1,6 @@
 // The owner's page: asks the watcher's word again and again, and follows the stream as any client.
 
-import { ask, forget, Refused, remember, token } from "./api.js";
+import { ask, first, forget, Refused, remember, token } from "./api.js";
 import { redraw, showEquity, showHeat, showThroughput } from "./charts.js";
 import { showFigures } from "./figures.js";
 import { amount, clock, count, milliseconds, moment, seconds } from "./format.js";
@@ -21,15 +21,16 @@ let chosen = "";
 let heardMs = 0;
 let due = false;
 
-async function begin() {
+async function begin(asked = ask("state")) {
   for (;;) {
     try {
-      answer = await ask("state");
+      answer = await asked;
       break;
     } catch (failure) {
       if (failure instanceof Refused) return login(token() ? failure.message : "");
       at("freshness").textContent = failure.message;
       await new Promise((resolve) => setTimeout(resolve, AGAIN_MS));
+      asked = ask("state");
     }
   }
   heardMs = performance.now();
@@ -254,16 +255,17 @@ function showPlatform(state) {
   );
   fill(
     at("replays"),
-    ["Replay", ["what", "text"], ["into", "text"], ["state", "text"], "done", "written", "begun", "last word"],
+    ["Replay", ["state", "text"], "done", "written", "New York", ["what", "text"], ["into", "text"], ["on", "text"], ["cause", "text"]],
     state.replays.map((one) => [
       one.id,
-      [one.what, "text"],
-      [`${one.target} on ${one.machine}`, "text"],
-      [one.cause ? `${one.state}: ${one.cause}` : one.state, ENDED_BADLY.has(one.state) ? "text bad" : "text"],
+      [one.state, ENDED_BADLY.has(one.state) ? "text bad" : "text"],
       one.offsets ? `${count(Math.floor((100 * one.offsets_done) / one.offsets))} %` : "–",
       count(one.records_written),
-      moment(one.created_at),
       moment(one.updated_at),
+      [one.what, "text"],
+      [one.target, "text"],
+      [one.machine, "text"],
+      [one.cause ?? "", "text bad"],
     ]),
     { empty: "no replay yet" },
   );
@@ -279,4 +281,4 @@ function showFreshness() {
   pill.className = `pill ${late || stream ? "late" : "live"}`;
 }
 
-void begin();
+void begin(first);
