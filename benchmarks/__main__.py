@@ -17,7 +17,7 @@ from benchmarks.harness import Contestant
 from benchmarks.stage import Stage
 from sentio import log
 
-NAMES = ("codec", "publish", "latency", "store", "aggregates", "ring", "gateway", "webhooks", "replay")
+NAMES = ("codec", "publish", "latency", "store", "aggregates", "ring", "gateway", "webhooks", "replay", "page")
 
 
 class Benchmark(Protocol):

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from redis import Redis
 
 from gateway import shared
+from gateway.stream.product import NONE
 from sentio.config import AccessSettings
 from sentio.errors import Retryable, SettingError
 
@@ -23,13 +24,17 @@ SCANNED = 1_000  # connections that Redis looks at before it is others' turn
 
 @dataclass(frozen=True, slots=True, order=True)
 class Client:
-    """One open connection; ``user`` is '' for who showed no token, ``number`` is its number on the instance."""
+    """One open connection; ``user`` is '' for who showed no token, ``number`` is its number on the instance.
+
+    ``product`` is what the client says it is, NAME/VERSION.
+    """
 
     user: str
     opened_at: datetime
     address: str
     instance: str
     number: int
+    product: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +91,10 @@ def _connected(redis: Redis, prefix: str, user: str | None) -> list[Client]:
     for instance in map(str, redis.zrangebyscore(f"{prefix}instances", f"({now_ms}", "+inf")):
         for field, value in redis.hscan_iter(f"{prefix}clients:{instance}", match=pattern, count=SCANNED):
             number, _, name = field.partition(" ")
-            opened_ms, _, address = value.partition(" ")
+            opened_ms, address, *products = value.split(" ")  # an older gateway says nothing of products
             if user in (None, name):
                 opened_at = datetime.fromtimestamp(int(opened_ms) / 1_000, UTC)
-                found.add(Client(name, opened_at, address, instance, int(number)))
+                found.add(Client(name, opened_at, address, instance, int(number), products[0] if products else NONE))
     return sorted(found)
 
 

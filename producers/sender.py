@@ -58,10 +58,11 @@ class Parcel:
     """When they were published."""
 
     traceparent: str | None = None
-    """Of the span that they are sent in; what goes by way of the spool is without."""
+    """Of the span that they are sent in."""
 
     def records(self) -> list[Record]:
-        return [Record(self.topic, *parts, self.time_ms) for parts in zip(self.keys, self.values, strict=True)]
+        told = self.time_ms, self.traceparent
+        return [Record(self.topic, *parts, *told) for parts in zip(self.keys, self.values, strict=True)]
 
     def is_fresh(self) -> bool:
         return time.time() * 1_000 - self.time_ms < FRESH_MS
@@ -136,7 +137,7 @@ class KafkaSender:
         if parcel.traceparent is None and parcel.is_fresh():
             taken = self._produce_batch(parcel)
         else:  # which alone can give each record a time, or headers
-            taken = self._produce(parcel.records(), spooled=False, traceparent=parcel.traceparent)
+            taken = self._produce(parcel.records(), spooled=False)
         if taken < len(parcel.values):
             self.keep(parcel.records()[taken:])
 
@@ -249,12 +250,12 @@ class KafkaSender:
                 return index
         return len(messages)
 
-    def _produce(self, records: list[Record], *, spooled: bool, traceparent: str | None = None) -> int:
+    def _produce(self, records: list[Record], *, spooled: bool) -> int:
         """How many librdkafka took or will never take, from the first on. Each keeps the time of its publish()."""
         handed = self._new(records, spooled=spooled)
         own = not self._is_foreign(handed)
-        more: dict[str, Any] = {"headers": {TRACEPARENT: traceparent}} if traceparent else {}
         for index, record in enumerate(records):
+            more: dict[str, Any] = {"headers": {TRACEPARENT: record.traceparent}} if record.traceparent else {}
             try:
                 self._producer.produce(
                     record.topic, record.value, record.key, timestamp=record.timestamp_ms, on_delivery=handed, **more

@@ -4,7 +4,8 @@ What was appended survives SIGKILL (and, with ``fsync``, a power loss). Knows no
 
 On disk: ``NNNNNNNNNN.seg`` files in the order of their numbers, each a run of records (length, CRC-32, body), and
 ``acknowledged``, the place up to which everything has been delivered. A record cut off by a crash is dropped when
-the spool is opened: it was never accepted.
+the spool is opened: it was never accepted. A body is the time, the sizes of topic and key, a `traceparent` where the
+highest bit of the topic's size says so (topics have 249 bytes at most), topic, key and value.
 """
 
 import fcntl
@@ -23,6 +24,8 @@ SEGMENT_BYTES = 16 << 20
 _FIRST_SEGMENT = 1_000_000_000  # leaves room below for `prepend`
 _FRAME = struct.Struct(">II")
 _HEAD = struct.Struct(">qHI")
+_TRACED = 1 << 15
+_TRACEPARENT_BYTES = 55  # W3C's version 00
 
 
 class Record(NamedTuple):
@@ -32,6 +35,8 @@ class Record(NamedTuple):
     key: bytes
     value: bytes
     timestamp_ms: int
+    traceparent: str | None = None
+    """Of the span that it was first sent in."""
 
 
 Place = tuple[int, int]
@@ -256,13 +261,16 @@ def _is_torn(data: bytes, at: int) -> bool:
 
 
 def _pack(record: Record) -> bytes:
-    topic = record.topic.encode()
-    body = b"".join((_HEAD.pack(record.timestamp_ms, len(topic), len(record.key)), topic, record.key, record.value))
+    topic, trace = record.topic.encode(), (record.traceparent or "").encode()
+    head = _HEAD.pack(record.timestamp_ms, len(topic) | (_TRACED if trace else 0), len(record.key))
+    body = b"".join((head, trace, topic, record.key, record.value))
     return _FRAME.pack(len(body), zlib.crc32(body)) + body
 
 
 def _unpack(body: bytes) -> Record:
     timestamp_ms, topic_size, key_size = _HEAD.unpack_from(body)
-    key_at = _HEAD.size + topic_size
+    topic_at = _HEAD.size + (_TRACEPARENT_BYTES if topic_size & _TRACED else 0)
+    key_at = topic_at + (topic_size & ~_TRACED)
     value_at = key_at + key_size
-    return Record(body[_HEAD.size : key_at].decode(), body[key_at:value_at], body[value_at:], timestamp_ms)
+    trace = body[_HEAD.size : topic_at].decode() or None
+    return Record(body[topic_at:key_at].decode(), body[key_at:value_at], body[value_at:], timestamp_ms, trace)

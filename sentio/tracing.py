@@ -1,11 +1,13 @@
-"""Spans to an OTLP collector, where SENTIO_TRACES names one: one span a batch, linked to those its records come from.
+"""Spans to an OTLP collector, where SENTIO_TRACES names one: one a batch, linked to those its records come from.
+
+REST has one a request.
 
 Nothing of OpenTelemetry is imported where it is off. Between processes the context travels as `traceparent` (W3C Trace
 Context) in the headers of Kafka's records.
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -15,11 +17,12 @@ from sentio.config import Settings
 from sentio.errors import SettingError
 
 if TYPE_CHECKING:
-    from opentelemetry.trace import Link
+    from opentelemetry.trace import Link, Span
 
 TRACEPARENT = "traceparent"
 _TRACEPARENT = re.compile(rb"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
+SERVER_ERROR = 500
 MOST_LINKS = 128
 """What OpenTelemetry keeps of a span; a batch may come from more."""
 
@@ -48,11 +51,35 @@ class Traces:
 
         kind = SpanKind.PRODUCER if name.startswith("publish") else SpanKind.CONSUMER
         given: dict[str, Any] = {key.replace("__", "."): value for key, value in attributes.items()}
-        with self._tracer.start_as_current_span(name, kind=kind, links=_links(parents), attributes=given) as span:
-            context = span.get_span_context()
-            trace_id, span_id = f"{context.trace_id:032x}", f"{context.span_id:016x}"
-            with structlog.contextvars.bound_contextvars(trace_id=trace_id, span_id=span_id):
-                yield f"00-{trace_id}-{span_id}-{int(context.trace_flags):02x}"
+        with (
+            self._tracer.start_as_current_span(name, kind=kind, links=_links(parents), attributes=given) as span,
+            _logged(span) as traceparent,
+        ):
+            yield traceparent
+
+    @contextmanager
+    def request(self, method: str, parent: str | None) -> Iterator[Callable[[str, int], None]]:
+        """A span of an HTTP request, in the trace of ``parent``, a `traceparent`; tell it the route and the status.
+
+        Names are those of OpenTelemetry's conventions:
+        https://opentelemetry.io/docs/specs/semconv/http/http-spans/
+        """
+        from opentelemetry.trace import NonRecordingSpan, SpanKind, StatusCode, set_span_in_context
+
+        remote = _context(parent) if parent else None
+        above = set_span_in_context(NonRecordingSpan(remote)) if remote else None
+        with self._tracer.start_as_current_span(method, above, kind=SpanKind.SERVER) as span:
+
+            def answered(route: str, status: int) -> None:
+                span.update_name(f"{method} {route}")
+                span.set_attributes(
+                    {"http.request.method": method, "http.route": route, "http.response.status_code": status}
+                )
+                if status >= SERVER_ERROR:
+                    span.set_status(StatusCode.ERROR)
+
+            with _logged(span):
+                yield answered
 
     def close(self) -> None:
         """Send what waits, for some seconds at most."""
@@ -80,6 +107,15 @@ def traceparent_of(headers: Iterable[tuple[str, Any]] | None) -> str | None:
         if name == TRACEPARENT and isinstance(value, bytes) and _TRACEPARENT.fullmatch(value):
             return value.decode()
     return None
+
+
+@contextmanager
+def _logged(span: "Span") -> Iterator[str]:
+    """Lines of the log carry its ids; gives its `traceparent`."""
+    context = span.get_span_context()
+    trace_id, span_id = f"{context.trace_id:032x}", f"{context.span_id:016x}"
+    with structlog.contextvars.bound_contextvars(trace_id=trace_id, span_id=span_id):
+        yield f"00-{trace_id}-{span_id}-{int(context.trace_flags):02x}"
 
 
 def _links(parents: Iterable[str]) -> "list[Link]":

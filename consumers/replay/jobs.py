@@ -3,7 +3,7 @@
 import fcntl
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,10 +16,11 @@ _ID = re.compile(r"[\w-]+")
 
 
 class Jobs:
-    """Jobs of this machine, in ``folder`` (SENTIO_REPLAY_STATE)."""
+    """Jobs of this machine, in ``folder`` (SENTIO_REPLAY_STATE); ``tell`` hears of each that is saved."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, tell: Callable[[Job], None] = lambda _: None) -> None:
         self._folder = folder
+        self._tell = tell
 
     def all(self) -> list[Job]:
         """Oldest first."""
@@ -49,6 +50,7 @@ class Jobs:
             fresh.replace(path)
         except OSError as failure:
             raise SettingError(f"SENTIO_REPLAY_STATE={self._folder}: {failure.strerror}") from failure
+        self._tell(job)
 
     @contextmanager
     def alone(self, job: Job) -> Iterator[None]:

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, cast
 import uvicorn
 from fastapi import APIRouter, Depends, FastAPI, Path, Query, Request, Response
 from pydantic import BeforeValidator
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware.gzip import GZipMiddleware
 
@@ -25,6 +26,7 @@ from gateway.rest.models import Health, Portfolio, Positions, Signals, Statistic
 from sentio import log, metrics, tracker
 from sentio.config import RestSettings, listening
 from sentio.errors import Retryable
+from sentio.tracing import traces
 
 CONNECTIONS = 10
 END_S = 5
@@ -54,6 +56,7 @@ health = APIRouter(tags=["health"])
 
 def create_app(settings: RestSettings) -> FastAPI:
     """The application; its connections open and close with its lifespan."""
+    to_collector = traces(settings, process="rest")
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -61,6 +64,8 @@ def create_app(settings: RestSettings) -> FastAPI:
             app.state.connections = connections
             yield
             await app.state.guard.close()
+        if to_collector:
+            await run_in_threadpool(to_collector.close)
 
     app = FastAPI(
         title="Sentio Stream",
@@ -69,7 +74,7 @@ def create_app(settings: RestSettings) -> FastAPI:
         lifespan=lifespan,
     )
     app.add_middleware(GZipMiddleware, minimum_size=COMPRESSED_FROM_BYTES)
-    app.add_middleware(Counted)
+    app.add_middleware(Counted, traces=to_collector)
     app.state.guard = guard(settings)
     app.include_router(api)
     app.include_router(health)

@@ -1,9 +1,12 @@
-"""What the API shows of itself on /metrics: requests by route, status and time."""
+"""What the API shows of itself: requests by route, status and time on /metrics, and a span of each."""
 
 import time
+from collections.abc import Callable
 
 from prometheus_client import Counter, Gauge, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from sentio.tracing import Traces, traceparent_of
 
 REQUESTS = Counter("sentio_rest_requests", "Requests answered", ["route", "status"])
 SECONDS = Histogram(
@@ -18,13 +21,24 @@ UNDER_WAY = Gauge("sentio_rest_requests_under_way", "Requests that are being ans
 class Counted:
     """Middleware; the outermost, so that what others refuse is counted too."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, traces: Traces | None = None) -> None:
         self._app = app
+        self._traces = traces
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
-            return
+        elif self._traces is None:
+            await self._count(scope, receive, send)
+        else:
+            parent = traceparent_of((name.decode("latin-1"), value) for name, value in scope["headers"])
+            with self._traces.request(scope["method"], parent) as answered:
+                await self._count(scope, receive, send, answered)
+
+    async def _count(
+        self, scope: Scope, receive: Receive, send: Send, tell: Callable[[str, int], None] = lambda *_: None
+    ) -> None:
+        """``tell`` hears the route and the status, whatever becomes of the request."""
         began_s = time.monotonic()
         status = 500
 
@@ -42,3 +56,4 @@ class Counted:
             route = getattr(scope.get("route"), "path", "other")
             REQUESTS.labels(route, str(status)).inc()
             SECONDS.labels(route).observe(time.monotonic() - began_s)
+            tell(route, status)

@@ -22,6 +22,7 @@ from gateway.access import Unwelcome
 from gateway.proxies import BadPreface, Preface
 from gateway.stream.deflate import Codec, codec_of
 from gateway.stream.framing import framed
+from gateway.stream.product import product_of
 
 if TYPE_CHECKING:
     from gateway.stream.sockets import Sockets
@@ -78,7 +79,7 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_deaf", "_drained", "_early", "_ending", "_hearer", "_held_since_s", "_part", "_preface", "_protocol",
-        "_quiet", "_sockets", "_timer", "_transport", "address", "handle",
+        "_quiet", "_sockets", "_timer", "_transport", "address", "handle", "product",
     )  # fmt: skip
 
     def __init__(self, sockets: "Sockets") -> None:
@@ -87,6 +88,9 @@ class Connection(asyncio.Protocol):
 
         self.address = ""
         """Whose connection it is, as far as trusted proxies say."""
+
+        self.product = ""
+        """What the client says it is; once it is open, one of `Sockets.products`."""
 
         self._sockets = sockets
         self._protocol = ServerProtocol(
@@ -150,6 +154,7 @@ class Connection(asyncio.Protocol):
         if self._timer:
             self._timer.cancel()
         if self._hearer:
+            self._sockets.products.leave(self.product)
             self._hearer.lost()
             self._hearer = None
 
@@ -269,6 +274,7 @@ class Connection(asyncio.Protocol):
             return
         try:
             self.address = self._sockets.proxies.client(self.address, request.headers.raw_items())
+            self.product = product_of(request)
             admitted = self._sockets.admit(request, self)
         except Unwelcome as refusal:
             self._sockets.refused[401] += 1
@@ -297,6 +303,7 @@ class Connection(asyncio.Protocol):
         if self._protocol.state is OPEN:
             if self._timer:
                 self._timer.cancel()
+            self.product = self._sockets.products.enter(self.product)
             self._hearer = admitted.greet(self)
         elif admitted.never:
             admitted.never()

@@ -30,7 +30,7 @@ class Figures(Collector):
 
     def describe(self) -> Iterator[Metric]:
         """The same, without a value."""
-        yield from (*_single().values(), *_by_number(), _delivered())
+        yield from (*_single().values(), *_by_number(), _clients(), _delivered())
 
     def collect(self) -> Iterator[Metric]:
         tally = self._fanout.tally
@@ -49,6 +49,10 @@ class Figures(Collector):
             for number, count in sorted(counts.items()):
                 counted.add_metric([str(number)], count)
             yield counted
+        clients = _clients()
+        for product, count in sorted(self._sockets.products.counts.items()):
+            clients.add_metric([product], count)
+        yield clients
         delivered = _delivered()
         delivered.add_metric([], cumulative(tally.delivered), tally.delivered_s)
         yield delivered
@@ -62,6 +66,12 @@ def _by_number() -> tuple[CounterMetricFamily, CounterMetricFamily]:
     return (
         CounterMetricFamily("sentio_stream_refused_handshakes", "Handshakes refused", labels=["status"]),
         CounterMetricFamily("sentio_stream_closed", "Connections that the gateway closed", labels=["code"]),
+    )
+
+
+def _clients() -> GaugeMetricFamily:
+    return GaugeMetricFamily(
+        "sentio_stream_clients", "Open connections, by what the client says it is", labels=["client"]
     )
 
 

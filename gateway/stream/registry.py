@@ -45,6 +45,7 @@ class Entry:
 
     number: int
     address: str
+    product: str
     user: str | None
     opened_ms: int
 
@@ -54,7 +55,7 @@ class Entry:
 
     @property
     def value(self) -> str:
-        return f"{self.opened_ms} {self.address}"
+        return f"{self.opened_ms} {self.address} {self.product}"
 
     @property
     def places(self) -> tuple[str, str]:
@@ -142,7 +143,7 @@ class Registry:
     def _entry(self, connection: Connection, user: str | None) -> Entry:
         if before := self._held.get(connection):
             return replace(before, user=user)
-        return Entry(next(self._numbers), connection.address, user, time.time_ns() // 1_000_000)
+        return Entry(next(self._numbers), connection.address, connection.product, user, time.time_ns() // 1_000_000)
 
     def _entering(
         self, entry: Entry, before: Entry | None, most: dict[str, int], answer: "asyncio.Future[str] | None" = None

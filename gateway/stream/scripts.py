@@ -3,7 +3,7 @@
 An instance is there as long as its lease is (`instances`: name -> end of lease). All that it holds is in two hashes
 of its own, which end with the lease:
 
-    clients:INSTANCE    "NUMBER USER" -> "OPENED_MS ADDRESS"      one field a connection
+    clients:INSTANCE    "NUMBER USER" -> "OPENED_MS ADDRESS PRODUCT"      one field a connection
     places:INSTANCE     "user USER" or "address ADDRESS" -> how many connections of it are open there
 
 So nothing has to be cleaned up after an instance that was killed, and a connection costs nothing between its first

@@ -18,6 +18,7 @@ from gateway.stream import protocol
 from gateway.stream.connection import Admitted, Connection, TurnedAway
 from gateway.stream.deflate import Offers
 from gateway.stream.descriptors import Descriptors
+from gateway.stream.product import Products
 from gateway.stream.tls import tls
 from sentio import log
 from sentio.config import StreamSettings
@@ -66,6 +67,8 @@ class Sockets:
 
         self.closed: Counter[int] = Counter()
         """Connections that the gateway closed, by code."""
+
+        self.products = Products()
 
         self.proxies = Proxies(settings)
         self.origins = origins(settings)

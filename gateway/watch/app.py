@@ -42,9 +42,9 @@ class Watcher:
         ]
         self._targets: Sequence[Target] = targets(settings)
         self._alarms = Alarms(settings.alert_runbooks)
-        self._meters = Meters(settings)
         self._record = Record(settings)
         self._pool = pool(settings.database, name="sentio-watcher", size=CONNECTIONS)
+        self._meters = Meters(settings, self._pool)
         self._rounds = Rounds(settings, self._pool, self._probes, since)
         self._minute = _minute_of(datetime.now(UTC))
         self._once = log.OncePer()

@@ -62,6 +62,7 @@ def present(
         "topics": [asdict(one) for one in known["topics"]],
         "engines": [document(asdict(one)) for one in known["engines"]],
         "clients": known["clients"],
+        "replays": [document(one) for one in known["replays"]],
         "wrong": dict(wrong),
         "alerts": [document(asdict(one)) for one in alerts],
         "targets": [

@@ -1,7 +1,7 @@
 """How the platform is doing beside what it says: lag, throughput, dead letters, heartbeats, who is connected."""
 
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -11,6 +11,9 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined] # its stubs forget to export them
 
 from gateway import clients
+from gateway.database import Pool
+from gateway.stream.product import MOST, OTHER
+from gateway.watch import replays
 from schemas import codec
 from schemas.topics import topics
 from sentio import kafka, lag, log
@@ -28,6 +31,9 @@ ERRORS_S = 300.0
 
 ANSWER_S = 5.0
 ENGINES = "engine.heartbeat"
+REPLAY = "replay."
+"""What the groups that replays keep their place with begin with (`consumers.replay.topic`)."""
+
 MOST_ENGINES = 100
 
 
@@ -69,11 +75,15 @@ class Engine:
 
 
 def group_lags(settings: WatchSettings) -> list[GroupLag]:
-    """Of every group of the platform, the one with least retention left first. Raises `Retryable`."""
+    """Of every group of the platform, the one with least retention left first. Raises `Retryable`.
+
+    That of a replay into a topic is none: how far it is, is the replay's own business, and no alert.
+    """
     days = {topic.full_name(settings.topic_prefix): topic.kafka_days for topic in topics().values()}
     found: dict[str, list[lag.Lag]] = {}
     for one in lag.lags(settings):
-        found.setdefault(one.group.removeprefix(f"{settings.topic_prefix}."), []).append(one)
+        if not (group := one.group.removeprefix(f"{settings.topic_prefix}.")).startswith(REPLAY):
+            found.setdefault(group, []).append(one)
     made = []
     for group, rows in found.items():
         left_s = min(days.get(row.topic, 7) * DAY_S - row.oldest_unread_s for row in rows)
@@ -166,30 +176,34 @@ class Beats:
         self._next = {place: end for place, (_, end) in spans.items()}
 
 
-def connected(settings: WatchSettings) -> dict[str, int] | None:
-    """Clients by instance of the stream; None where no Redis tells."""
+def connected(settings: WatchSettings) -> list[dict[str, Any]] | None:
+    """Clients by instance of the stream and by what they say they are; None where no Redis tells."""
     if settings.redis is None:
         return None
-    counts: dict[str, int] = {}
-    for one in clients.connected(settings):
-        counts[one.instance] = counts.get(one.instance, 0) + 1
-    return counts
+    found = clients.connected(settings)
+    named = {product for product, _ in Counter(one.product for one in found).most_common(MOST)}
+    counts = Counter((one.instance, one.product if one.product in named else OTHER) for one in found)
+    return [
+        {"instance": instance, "client": product, "count": count}
+        for (instance, product), count in sorted(counts.items())
+    ]
 
 
 class Meters:
     """All of it, each as often as it is worth. Of one thread; what cannot be had keeps its last value, and says why."""
 
-    def __init__(self, settings: WatchSettings) -> None:
+    def __init__(self, settings: WatchSettings, connections: Pool) -> None:
         throughput, beats = Throughput(settings), Beats(settings)
         self._asked: dict[str, tuple[float, Callable[[], Any]]] = {
             "topics": (1.0, throughput.look),
             "engines": (2.0, beats.look),
             "groups": (2.0, lambda: group_lags(settings)),
             "clients": (5.0, lambda: connected(settings)),
+            "replays": (2.0, lambda: replays.newest(connections)),
         }
         self._due_s = dict.fromkeys(self._asked, 0.0)
         self._once = log.OncePer()
-        self.known: dict[str, Any] = {"topics": [], "engines": [], "groups": [], "clients": None}
+        self.known: dict[str, Any] = {"topics": [], "engines": [], "groups": [], "clients": None, "replays": []}
         self.wrong: dict[str, str] = {}
         """What could not be had, and why."""
 

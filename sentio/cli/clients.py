@@ -13,7 +13,7 @@ def show(
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Show each open connection: user, address, instance, and since when."""
+    """Show each open connection: user, address, what it says it is, instance, and since when."""
     import json
     from dataclasses import asdict
 
@@ -28,10 +28,10 @@ def show(
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table("user", "address", "instance", "since (UTC)", title=f"{len(clients):,} connections")
+    table = Table("user", "address", "client", "instance", "since (UTC)", title=f"{len(clients):,} connections")
     for client in clients:
         since = f"{client.opened_at:%Y-%m-%d %H:%M:%S}"
-        table.add_row(escape(client.user) or "-", client.address, client.instance, since)
+        table.add_row(escape(client.user) or "-", client.address, client.product, client.instance, since)
     Console().print(table)
 
 

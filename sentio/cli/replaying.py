@@ -4,6 +4,8 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from consumers.replay.archived import Archived, ArchiveHeld
 from consumers.replay.held import Held, LogHeld
 from consumers.replay.job import Job, State, Wish, make
 from consumers.replay.jobs import Jobs
+from consumers.replay.listed import Listed
 from consumers.replay.plan import Plan, Range, plan
 from consumers.replay.run import Replay
 from consumers.replay.seeding import check_new, seed
@@ -152,39 +155,39 @@ def start(asked: Asked, *, yes: bool, dry_run: bool, as_json: bool) -> None:
     job = make(wish, planned.spans, planned.topic_ids)
     if wish.into.startswith("file:"):
         _check_file(wish)
-    jobs = Jobs(settings.replay_state)
-    jobs.save(job)
-    _run(settings, jobs, job, as_json=as_json)
+    with _jobs(settings) as jobs:
+        jobs.save(job)
+        _run(settings, jobs, job, as_json=as_json)
 
 
 def resume(job_id: str, *, as_json: bool) -> None:
     """Go on with a job. Raises `Fatal` for one that has ended."""
     settings = load(ReplaySettings)
-    jobs = Jobs(settings.replay_state)
-    job = jobs.get(job_id)
-    if job.state in {State.COMPLETE, State.CANCELLED}:
-        raise Fatal(f"replay {job_id} is {job.state}; there is nothing to go on with")
-    now = _held(settings, job.wish).topic_ids(job.topic_ids)
-    for name, topic_id in job.topic_ids.items():
-        if now[name] != topic_id:
-            raise Fatal(f"replay {job_id}: {name} was deleted or made again since; plan another")
-    _run(settings, jobs, job, as_json=as_json)
+    with _jobs(settings) as jobs:
+        job = jobs.get(job_id)
+        if job.state in {State.COMPLETE, State.CANCELLED}:
+            raise Fatal(f"replay {job_id} is {job.state}; there is nothing to go on with")
+        now = _held(settings, job.wish).topic_ids(job.topic_ids)
+        for name, topic_id in job.topic_ids.items():
+            if now[name] != topic_id:
+                raise Fatal(f"replay {job_id}: {name} was deleted or made again since; plan another")
+        _run(settings, jobs, job, as_json=as_json)
 
 
 def cancel(job_id: str) -> None:
     """Have a running job stop, or mark one that does not run."""
     settings = load(ReplaySettings)
-    jobs = Jobs(settings.replay_state)
-    job = jobs.get(job_id)
-    if job.state in {State.COMPLETE, State.CANCELLED}:
-        raise Fatal(f"replay {job_id} is {job.state} already")
-    if jobs.cancel(job):
-        print(f"replay {job_id} is told to stop; 'sentio replay status {job_id}' says when it has")
-        return
-    with jobs.alone(job):
-        target(settings, job).drop(job)
-        job.state = State.CANCELLED
-        jobs.save(job)
+    with _jobs(settings) as jobs:
+        job = jobs.get(job_id)
+        if job.state in {State.COMPLETE, State.CANCELLED}:
+            raise Fatal(f"replay {job_id} is {job.state} already")
+        if jobs.cancel(job):
+            print(f"replay {job_id} is told to stop; 'sentio replay status {job_id}' says when it has")
+            return
+        with jobs.alone(job):
+            target(settings, job).drop(job)
+            job.state = State.CANCELLED
+            jobs.save(job)
     print(f"replay {job_id} is cancelled; {job.counts.written:,} records were written")
 
 
@@ -205,6 +208,13 @@ def target(settings: ReplaySettings, job: Job) -> Target:
         case "stdout":
             return Stdout()
     return Count()
+
+
+@contextmanager
+def _jobs(settings: ReplaySettings) -> Iterator[Jobs]:
+    """Those of this machine; what becomes of them is in the database, too."""
+    with closing(Listed(settings)) as listed:
+        yield Jobs(settings.replay_state, listed.put)
 
 
 def _run(settings: ReplaySettings, jobs: Jobs, job: Job, *, as_json: bool) -> None:

@@ -5,6 +5,7 @@ import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
+from datetime import datetime
 from email import message_from_bytes
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -190,6 +191,48 @@ def test_an_injected_divergence_is_on_the_page_within_five_seconds_and_owners_ar
     [mail] = [one for one in owner.inbox.mails if "divergence begins" in one["Subject"]]
     assert mail["To"] == "owner@example.com"
     assert f"equity of {ACCOUNT}" in mail.get_payload()
+
+
+def test_replays_are_on_the_page_and_a_table_under_a_chart_has_all_of_it_once_it_is_opened(
+    owner: Owner, page: Page
+) -> None:
+    owner.platform.execute(
+        "insert into replays values ('20251010-093000-abcdef', 'ops-3', 'trades.executed', 'topic:trial', 'failed',"
+        " 'the broker is gone', 200, 50, 41, now(), now()), ('20251010-093500-abcdef', 'ops-3', 'trades.executed',"
+        " 'count', 'running', null, 200, 199, 199, now() + interval '1 s', now())"
+    )
+    expect(page.locator("#replays tbody tr")).to_have_count(2, timeout=PATIENCE_MS)
+    shown = [
+        [cell.text_content() for cell in row.query_selector_all("th, td")]
+        for row in page.query_selector_all("#replays tbody tr")
+    ]
+    assert [row[:4] + row[5:] for row in shown] == [
+        ["20251010-093500-abcdef", "interrupted", "99 %", "199", "trades.executed", "count", "ops-3", ""],
+        [
+            "20251010-093000-abcdef",
+            "failed",
+            "25 %",
+            "41",
+            "trades.executed",
+            "topic:trial",
+            "ops-3",
+            "the broker is gone",
+        ],
+    ]
+    assert page.locator("#equity-table tr").count() == 0
+    page.click("details:has(#equity-table) summary")
+    equities = rows(owner.platform.database, "select equity from performance order by minute_at desc")
+    cells = page.locator("#equity-table tbody td")
+    expect(cells).to_have_count(len(equities), timeout=PATIENCE_MS)
+    assert cells.all_text_contents() == [f"{equity:,.2f}" for (equity,) in equities]
+
+
+def test_minutes_are_given_as_the_watcher_wrote_them(owner: Owner) -> None:
+    [(at, document)] = until(lambda: rows(owner.platform.database, "select * from watch_minutes limit 1"), timeout_s=90)
+    signed = {"Authorization": f"Bearer {SIGNER.token('*', owner=True)}"}
+    said = owner.rest.get("/owner/minutes", params={"since": at.isoformat()}, headers=signed).json()["minutes"]
+    assert datetime.fromisoformat(said[0].pop("at")) == at
+    assert said[0] == document
 
 
 def test_only_an_owner_reads_what_is_under_the_page(owner: Owner) -> None:

@@ -141,6 +141,7 @@ async def test_a_request_that_came_too_soon_is_made_again(monkeypatch: pytest.Mo
         await on.follow("TradeExecuted")
         async with Stream(f"ws://127.0.0.1:{on.port}", channels) as stream:
             heard = await take(stream, 200)
+            assert list(on.sockets.products.counts) == ["sentio-python/0.1.0"]
     assert {item.channel for item in heard if isinstance(item, Snapshot)} == set(channels)
 
 

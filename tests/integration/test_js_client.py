@@ -151,6 +151,7 @@ async def test_a_token_is_renewed_on_the_connection_before_it_ends(
                 await asyncio.sleep(0.05)
             await running.publish([trade(1)])
             assert (await client.next())["type"] == "update"
+            assert list(running.sockets.products.counts) == ["sentio-js/0.1.0"]
 
 
 async def test_a_token_that_is_no_good_or_grants_too_little_ends_the_stream(place: Place, tmp_path: Path) -> None:

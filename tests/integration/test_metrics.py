@@ -1,6 +1,8 @@
 """What each process shows of itself is what it did."""
 
+import asyncio
 import socket
+from contextlib import AsyncExitStack
 
 import httpx
 import pytest
@@ -14,7 +16,7 @@ from producers import figures as of_publisher
 from producers.publisher import EventPublisher
 from sentio.config import ConsumerSettings
 from sentio.testing.servers import Kafka
-from tests.gateways import Platform, gateway, off_loop, trades
+from tests.gateways import DEADLINE_S, Phone, Platform, gateway, off_loop, trades
 from tests.pipeline import consumer_settings, publisher_settings, running, until
 from tests.rest import Rows
 from tests.samples import trade
@@ -85,6 +87,30 @@ async def test_the_stream_counts_clients_messages_and_delivery_times() -> None:
         assert samples["sentio_stream_closed_total", "4508"] == 1
         assert samples["sentio_stream_delivery_seconds_bucket", "+Inf"] == 2  # two clients, one sending
         assert samples["sentio_stream_connections",] == 2
+
+
+@pytest.mark.anyio
+async def test_the_stream_counts_connections_by_what_the_client_says_it_is() -> None:
+    async with stage(descriptors.descriptors()) as on, AsyncExitStack() as clients:
+
+        def shown() -> dict[str, float]:
+            families = Figures(on.sockets, on.fanout, on.feed).collect()
+            [clients] = [family for family in families if family.name == "sentio_stream_clients"]
+            return {sample.labels["client"]: sample.value for sample in clients.samples}
+
+        async def phone(path: str = "") -> Phone:
+            return await clients.enter_async_context(on.phone(path, user_agent_header=None))
+
+        await phone("/?client=app/2.0")
+        gone = await phone("/?client=app/1.0")
+        await phone("/?client=app/1.0")
+        await phone()
+        assert shown() == {"app/1.0": 2, "app/2.0": 1, "unknown": 1}
+        await gone.socket.close()
+        async with asyncio.timeout(DEADLINE_S):
+            while len(on.sockets.all) > 3:  # noqa: ASYNC110 - the server's side of it
+                await asyncio.sleep(0.005)
+        assert shown() == {"app/1.0": 1, "app/2.0": 1, "unknown": 1}
 
 
 @pytest.mark.anyio

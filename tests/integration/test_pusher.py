@@ -1,6 +1,7 @@
 """Pusher's own clients, unchanged, on a real broker and a real database, beside clients of the stream's own protocol."""
 
 import asyncio
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack
 from typing import Any, get_args
@@ -8,9 +9,11 @@ from typing import Any, get_args
 import pytest
 from pydantic import SecretStr
 
+from gateway.stream.descriptors import PythonDescriptors
 from sentio.testing.servers import Kafka
 from tests.gateways import DEADLINE_S, Platform, gateway, heard_ids, ids, make_platform, trades
 from tests.pushers import KEY, SECRET, App, Library, app
+from tests.stages import stage
 from tests.tokens import edwards, keys_file
 
 pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("library", get_args(Library))]
@@ -133,3 +136,13 @@ async def test_stays_away_from_an_app_that_does_not_exist(platform: Platform, li
         else:  # its thread, and with it the program, ends
             async with asyncio.timeout(DEADLINE_S):
                 await client.process.wait()
+
+
+async def test_says_which_library_it_is_and_its_version(library: Library) -> None:
+    options: Any = {"pusher_key": KEY, "pusher_secret": SecretStr(SECRET)}
+    async with stage(PythonDescriptors(), **options) as on, app(library, on.port, "trades"):
+        async with asyncio.timeout(DEADLINE_S):
+            while not (found := list(on.sockets.products.counts)):  # noqa: ASYNC110 - the server's side of it
+                await asyncio.sleep(0.005)
+        name = "js" if library == "pusher-js" else "Pysher"
+        assert re.fullmatch(rf"pusher-{name}/[\d.]+", found[0])

@@ -6,23 +6,28 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from confluent_kafka import Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined] # it is theirs to give
+from pydantic import SecretStr
 
 from consumers.archive.archive import Archive
 from consumers.archive.stores import open_store
 from consumers.replay.job import Counts, loads
 from consumers.replay.jobs import Jobs
 from consumers.store.store import Store
+from gateway.database import pool
+from gateway.watch.meters import group_lags
+from gateway.watch.replays import newest
 from schemas.topics import topics
 from sentio import kafka as kafka_access
+from sentio import lag
 from sentio.cli.main import main
-from sentio.config import ConsumerSettings, Settings, load
+from sentio.config import ConsumerSettings, Settings, WatchSettings, load
 from sentio.database import migrate
 from sentio.testing.servers import Kafka
 from tests.archives import archive_settings, ends
@@ -118,6 +123,7 @@ def replay(
     monkeypatch.setenv("SENTIO_KAFKA", kafka.bootstrap)
     monkeypatch.setenv("SENTIO_TOPIC_PREFIX", kafka.prefix)
     monkeypatch.setenv("SENTIO_REPLAY_STATE", str(tmp_path / "state"))
+    monkeypatch.setenv("SENTIO_DATABASE", "postgresql://127.0.0.1:1/none")
     admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
     name = TRADES.full_name(kafka.prefix)
     admin.create_topics([NewTopic(name, 3)])[name].result(60)
@@ -249,6 +255,8 @@ def test_a_replay_into_a_topic_that_is_killed_goes_on_and_writes_everything_once
     killed = replay.killed_when_it_has_written(200, "--into", f"topic:{copy}", "--rate", "300")
     [shown] = json.loads(replay("status", killed, "--json"))
     assert shown["state"] == "interrupted"
+    assert {one.group for one in lag.lags(replay.settings)} == {f"{replay.settings.topic_prefix}.replay.{killed}"}
+    assert group_lags(load(WatchSettings)) == []  # it is no consumer that is behind
     # As of a kill after the transaction and before its job's file: the transaction is what counts.
     jobs = Jobs(replay.folder / "state")
     job = jobs.get(killed)
@@ -302,6 +310,47 @@ def test_a_job_that_is_asked_to_end_says_how_to_go_on(replay: Replays, tmp_path:
     assert f"to go on: sentio replay run --resume {job['id']}" in (tmp_path / "said").read_text()
     assert "is cancelled" in replay("cancel", job["id"])
     assert list(tmp_path.glob("out*")) == []
+
+
+def test_whoever_watches_knows_of_each_job_wherever_it_runs(
+    replay: Replays, database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SENTIO_DATABASE", database)
+    migrate(SecretStr(database))
+    replay.publish(300)
+    with closing(pool(SecretStr(database), name="watching", size=1)) as watching:
+
+        def known() -> dict[str, Any]:
+            return next(iter(newest(watching)), {})
+
+        into = f"file:{tmp_path / 'out'}"
+        with replay.begun("--into", into, "--rate", "20", "--symbol", "TQQQ"):
+            until(lambda: known().get("records_written"))
+            found = known()
+            assert [found[name] for name in ("what", "target", "state", "offsets")] == [
+                "trades.executed symbol=TQQQ",
+                into,
+                "running",
+                300,
+            ]
+            assert 0 < found["offsets_done"] < 300
+        until(lambda: known()["state"] == "interrupted")  # it was killed, and could not say so
+        [part] = tmp_path.glob("out.*.part")
+        written = part.read_text()
+        part.write_text("")
+        replay("run", "--resume", found["id"], status=1)
+        assert known()["state"] == "failed"
+        assert "is shorter than" in known()["cause"]
+        part.write_text(written)
+        replay("run", "--resume", found["id"])
+        done = known()
+        assert [done[name] for name in ("id", "state", "cause", "offsets_done", "records_written")] == [
+            found["id"],
+            "complete",
+            None,
+            300,
+            100,
+        ]
 
 
 def test_speed_keeps_the_order_and_the_distance_of_event_times(replay: Replays, tmp_path: Path) -> None:

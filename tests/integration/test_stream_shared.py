@@ -24,7 +24,8 @@ from gateway.shared import BOUND_S
 from gateway.stream import registry
 from gateway.stream.connection import Connection
 from gateway.stream.descriptors import PythonDescriptors
-from sentio.config import StreamSettings
+from gateway.watch.meters import connected
+from sentio.config import StreamSettings, WatchSettings, load
 from sentio.stack.redis import RedisServer
 from tests.gateways import DEADLINE_S, process
 from tests.stages import HANDSHAKE, Stage, stage
@@ -332,6 +333,27 @@ async def test_user_is_seen_and_disconnected_on_all_gateways(
             status, table = await command("clients", "list")
             assert "2 connections" in table
             assert "ada" in table
+
+
+async def test_watcher_counts_clients_by_gateway_and_by_what_they_say_they_are(
+    own_redis: RedisServer, tmp_path: Path
+) -> None:
+    async with pair(own_redis, tmp_path) as made, AsyncExitStack() as open_ones:
+        for running, products in zip(made.both, (("app/1.0", "app/1.0", "app/2.0"), ("app/1.0",)), strict=True):
+            for product in products:
+                await open_ones.enter_async_context(running.phone(f"/?client={product}"))
+        watching = load(WatchSettings, redis=SecretStr(own_redis.address))
+        counts: dict[str, dict[str, int]] = {}
+        for row in await asyncio.to_thread(connected, watching) or ():
+            counts.setdefault(row["instance"], {})[row["client"]] = row["count"]
+        assert sorted(counts.values(), key=len) == [{"app/1.0": 1}, {"app/1.0": 2, "app/2.0": 1}]
+        # As a gateway of an earlier version has it, in the middle of a restart of all of them.
+        with Redis.from_url(own_redis.address) as redis:
+            redis.hset(f"sentio:gateway:clients:{min(counts)}", "99 ada", "1764000000000 203.0.113.9")
+        found = await asyncio.to_thread(connected, watching)
+        assert {"instance": min(counts), "client": "unknown", "count": 1} in (found or ())
+    assert await asyncio.to_thread(connected, watching) == []
+    assert connected(load(WatchSettings)) is None
 
 
 async def test_user_whom_no_gateway_hears_of_is_not_said_to_be_gone(

@@ -1,6 +1,8 @@
 """The spool keeps what it accepted, in order, through crashes, damage and a full disk."""
 
 import os
+import struct
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -43,6 +45,20 @@ def test_records_come_back_in_order_after_a_crash(reopen: Open) -> None:
     reopen().append([record(n) for n in range(100)])
     found = reopen().read(1_000)
     assert [each for _, each in found] == [record(n) for n in range(100)]
+
+
+def test_a_trace_is_kept_with_its_record_and_those_without_lie_there_as_ever(reopen: Open, tmp_path: Path) -> None:
+    """A spool that an older version left is read, and one of records without traces is read by older versions."""
+    topic, key, value = b"sentio.trades.executed", b"TQQQ", bytes(10)
+    body = struct.pack(">qHI", 1_760_000_000_000, len(topic), len(key)) + topic + key + value
+    written = struct.pack(">II", len(body), zlib.crc32(body)) + body
+    (tmp_path / "spool").mkdir()
+    (tmp_path / "spool" / "1000000000.seg").write_bytes(written)
+    traced = record(1)._replace(traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+    reopen().append([traced, record(0)])
+    assert [each for _, each in reopen().read(10)] == [record(0), traced, record(0)]
+    last = max((tmp_path / "spool").glob("*.seg"))
+    assert last.read_bytes().endswith(written)
 
 
 def test_what_was_acknowledged_does_not_come_back(reopen: Open) -> None:

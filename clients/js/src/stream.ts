@@ -28,6 +28,8 @@ export interface Options extends Wishes {
   readonly backoff?: Backoff;
 }
 
+/** What the gateway is told that we are; a browser's page has no other way than the address. */
+const PRODUCT = "sentio-js/0.1.0";
 const OPEN_MS = 10_000;
 const HEARTBEATS_MISSED = 2.5;
 const SAVE_EVERY_MS = 1_000;
@@ -181,7 +183,7 @@ export class Stream implements AsyncIterableIterator<Item> {
     if (this.#ended) return;
     let socket: Socket;
     try {
-      socket = new this.#WebSocket(this.#url);
+      socket = new this.#WebSocket(`${this.#url}${this.#url.includes("?") ? "&" : "?"}client=${PRODUCT}`);
     } catch (failure) {
       this.#fail(failure); // an address that is none
       return;

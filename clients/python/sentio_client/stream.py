@@ -27,6 +27,9 @@ HEARTBEATS_MISSED = 2.5
 SAVE_EVERY_S = 1.0
 REFRESH_AGAIN_S = 5.0
 MOST_FRAME_BYTES = 16 << 20
+PRODUCT = "sentio-python/0.1.0"
+"""What the gateway is told that we are."""
+
 EXPIRED, RESTART = 4401, 1012
 NOT_AGAIN = range(4400, 4500)
 ASK_LATER = (408, 425, 429)
@@ -179,6 +182,7 @@ class Stream:
                 self._socket = await connect(
                     self._url,
                     additional_headers=headers,
+                    user_agent_header=PRODUCT,
                     open_timeout=OPEN_S,
                     close_timeout=1,
                     ping_interval=None,  # heartbeats say as much, and a slow application is no dead connection

@@ -8,6 +8,10 @@ export const token = () => sessionStorage.getItem(KEY) ?? undefined;
 export const remember = (value) => sessionStorage.setItem(KEY, value);
 export const forget = () => sessionStorage.removeItem(KEY);
 
+/** The first question, asked before the rest of the page is there. What becomes of it is for who awaits it. */
+export const first = ask("state");
+first.catch(() => undefined);
+
 /** JSON of a path under /owner/. Throws `Refused` for a token that is no owner's, an Error for anything else. */
 export async function ask(path, parameters = {}) {
   const query = new URLSearchParams(parameters);

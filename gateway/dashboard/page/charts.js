@@ -11,6 +11,14 @@ const colour = (name) => getComputedStyle(document.documentElement).getPropertyV
 const uPlot = import("./vendor/uPlot.js").then((found) => found.default, () => undefined);
 const plots = new Map();
 
+/** A table under a chart is made when it is opened, and kept new from then on: `make` gives what `fill` is told. */
+function under(id, make) {
+  const table = document.getElementById(id);
+  const details = table.closest("details");
+  details.ontoggle = () => details.open && fill(table, ...make());
+  details.ontoggle();
+}
+
 /** `lines` are [name, values]; times in seconds. Made anew only where the lines are others. */
 export async function plot(id, times, lines) {
   const place = document.getElementById(id);
@@ -64,8 +72,10 @@ export function redraw(again) {
 export function showEquity(minutes) {
   const times = minutes.map((one) => Date.parse(one.minute_at) / 1000);
   void plot("equity-chart", times, [["equity", minutes.map((one) => Number(one.equity))]]);
-  const rows = minutes.map((one) => [clock(one.minute_at), amount(one.equity)]).reverse();
-  fill(document.getElementById("equity-table"), ["New York", "equity"], rows);
+  under("equity-table", () => [
+    ["New York", "equity"],
+    minutes.map((one) => [clock(one.minute_at), amount(one.equity)]).reverse(),
+  ]);
 }
 
 export function showThroughput(minutes, now) {
@@ -95,20 +105,24 @@ export function showHeat(minutes) {
   const columns = minutes.map((one) => [Date.parse(one.at), sum(Object.values(one.latency ?? {}))]);
   const most = Math.max(1, ...columns.flatMap(([, counts]) => counts));
   const end = Math.floor(Date.now() / 60_000) * 60_000;
+  const heat = colour("--heat");
   for (const [at, counts] of columns) {
     const place = MINUTES - 1 - (end - at) / 60_000;
     if (place < 0) continue;
     counts.forEach((events, row) => {
       if (!events) return;
       const depth = 0.15 + 0.85 * (Math.log1p(events) / Math.log1p(most));
-      draw.fillStyle = `rgb(${colour("--heat")} / ${depth})`;
+      draw.fillStyle = `rgb(${heat} / ${depth})`;
       draw.fillRect(left + place * wide, height - (row + 1) * high, Math.max(wide, 1.5), high - 1);
     });
   }
   draw.strokeStyle = colour("--line");
   draw.strokeRect(left, 0.5, width - left - 0.5, height - 1);
-  const rows = columns.slice(-60).map(([at, counts]) => [clock(at).slice(0, 5), ...counts.map(String)]);
-  fill(document.getElementById("heat-table"), ["New York", ...ROWS], rows.reverse());
+  canvas.dataset.minutes = columns.length;
+  under("heat-table", () => [
+    ["New York", ...ROWS],
+    columns.slice(-60).map(([at, counts]) => [clock(at).slice(0, 5), ...counts.map(String)]).reverse(),
+  ]);
 }
 
 function sum(all) {

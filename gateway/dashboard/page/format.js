@@ -35,10 +35,17 @@ export function seconds(value) {
   return value < 7200 ? `${amount(value / 60, 0)} min` : value < 172800 ? `${amount(value / 3600, 1)} h` : `${amount(value / 86400, 1)} d`;
 }
 
-const newYork = new Intl.DateTimeFormat("en-GB", { timeZone: "America/New_York", hour: "2-digit", minute: "2-digit", second: "2-digit" });
+/** A time in New York. Where it is not needed at once it is not made: it takes a browser longer than all else here. */
+function newYork(parts) {
+  let made;
+  return (text) => (made ??= new Intl.DateTimeFormat("en-GB", { timeZone: "America/New_York", ...parts })).format(new Date(text));
+}
 
-/** A time as clocks in New York show it. */
-export const clock = (text) => newYork.format(new Date(text));
+/** As clocks there show it. */
+export const clock = newYork({ hour: "2-digit", minute: "2-digit", second: "2-digit" });
+
+/** The same with its day: "10 Oct, 09:31". */
+export const moment = newYork({ day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" });
 
 /** How each figure is shown. */
 export const FIGURES = {

@@ -2,6 +2,7 @@
 
 import { token } from "./api.js";
 
+const client = import("./vendor/client/index.js").then((found) => found.Stream, () => undefined);
 const CHANNELS = ["trades", "signals", "positions", "performance"];
 const MOST_TRADES = 60;
 
@@ -14,10 +15,8 @@ export class Live {
 
   /** `changed` is called after each change, with the event where it is a new one. */
   async follow(url, changed) {
-    let Stream;
-    try {
-      ({ Stream } = await import("./vendor/client/index.js"));
-    } catch {
+    const Stream = await client;
+    if (!Stream) {
       this.status = { state: "closed", detail: "the client of the stream was not built: 'make setup' with npm does it" };
       changed();
       return;

@@ -1,15 +1,16 @@
 // The owner's page: asks the watcher's word again and again, and follows the stream as any client.
 
-import { ask, forget, Refused, remember, token } from "./api.js";
+import { ask, first, forget, Refused, remember, token } from "./api.js";
 import { redraw, showEquity, showHeat, showThroughput } from "./charts.js";
 import { showFigures } from "./figures.js";
-import { amount, clock, count, milliseconds, seconds } from "./format.js";
+import { amount, clock, count, milliseconds, moment, seconds } from "./format.js";
 import { Live } from "./live.js";
 import { element, fill } from "./tables.js";
 
 const AGAIN_MS = 2000;
 const LATE_MS = 5000;
 const DAY_MS = 86_400_000;
+const ENDED_BADLY = new Set(["failed", "interrupted"]);
 
 const at = (id) => document.getElementById(id);
 const live = new Live();
@@ -20,15 +21,16 @@ let chosen = "";
 let heardMs = 0;
 let due = false;
 
-async function begin() {
+async function begin(asked = ask("state")) {
   for (;;) {
     try {
-      answer = await ask("state");
+      answer = await asked;
       break;
     } catch (failure) {
       if (failure instanceof Refused) return login(token() ? failure.message : "");
       at("freshness").textContent = failure.message;
       await new Promise((resolve) => setTimeout(resolve, AGAIN_MS));
+      asked = ask("state");
     }
   }
   heardMs = performance.now();
@@ -241,8 +243,8 @@ function showPlatform(state) {
   );
   fill(
     at("clients"),
-    ["Instance of the stream", "clients"],
-    Object.entries(state.clients ?? {}).map(([instance, clients]) => [instance, count(clients)]),
+    ["Instance of the stream", ["client", "text"], "connected"],
+    (state.clients ?? []).map((one) => [one.instance, [one.client, "text"], count(one.count)]),
     { empty: state.clients ? "no client" : "told where SENTIO_REDIS is set" },
   );
   fill(
@@ -250,6 +252,22 @@ function showPlatform(state) {
     ["Alerts go to", "sent", "waiting", ["", "text"]],
     state.targets.map((one) => [one.target, count(one.sent), count(one.waiting), [one.wrong ?? "", "text bad"]]),
     { empty: "nobody: set SENTIO_ALERT_WEBHOOK or SENTIO_ALERT_MAIL_TO" },
+  );
+  fill(
+    at("replays"),
+    ["Replay", ["state", "text"], "done", "written", "New York", ["what", "text"], ["into", "text"], ["on", "text"], ["cause", "text"]],
+    state.replays.map((one) => [
+      one.id,
+      [one.state, ENDED_BADLY.has(one.state) ? "text bad" : "text"],
+      one.offsets ? `${count(Math.floor((100 * one.offsets_done) / one.offsets))} %` : "–",
+      count(one.records_written),
+      moment(one.updated_at),
+      [one.what, "text"],
+      [one.target, "text"],
+      [one.machine, "text"],
+      [one.cause ?? "", "text bad"],
+    ]),
+    { empty: "no replay yet" },
   );
 }
 
@@ -263,4 +281,4 @@ function showFreshness() {
   pill.className = `pill ${late || stream ? "late" : "live"}`;
 }
 
-void begin();
+void begin(first);
