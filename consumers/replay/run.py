@@ -73,10 +73,9 @@ class Replay:
 
     def _write(self, chosen: Chosen) -> None:
         job = self._job
-        self._target.write(chosen)
+        job.counts.written += self._target.write(chosen)
         job.next |= chosen.reached
         job.counts.read += chosen.read
-        job.counts.written += len(chosen.indexes)
         job.counts.undecodable += chosen.undecodable
         self._is_noted = False
 

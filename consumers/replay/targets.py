@@ -1,4 +1,4 @@
-"""Where a replay writes to, but for Kafka: a file, stdout, or nowhere (it counts)."""
+"""Where a replay writes to, but for Kafka (`topic`) and live tables (`table`): a file, stdout, or nowhere."""
 
 import json
 import os
@@ -21,7 +21,9 @@ class Target(Protocol):
     def open(self, job: Job) -> None:
         """Go on where the job stands, or say in the job where this target stands. Raises `Fatal`."""
 
-    def write(self, chosen: Chosen) -> None: ...
+    def write(self, chosen: Chosen) -> int:
+        """How many records are written by that; a target that knows later adds them to the job at a checkpoint."""
+        ...
 
     @property
     def is_full(self) -> bool:
@@ -47,7 +49,8 @@ class Count:
 
     def open(self, job: Job) -> None: ...
 
-    def write(self, chosen: Chosen) -> None: ...
+    def write(self, chosen: Chosen) -> int:
+        return len(chosen.indexes)
 
     def checkpoint(self, job: Job) -> None: ...
 
@@ -65,9 +68,10 @@ class Stdout(Count):
         if job.counts.read:
             raise Fatal(f"replay {job.id} wrote to stdout and cannot go on; begin another")
 
-    def write(self, chosen: Chosen) -> None:
+    def write(self, chosen: Chosen) -> int:
         sys.stdout.writelines(lines(chosen))
         sys.stdout.flush()
+        return len(chosen.indexes)
 
 
 class File:
@@ -96,7 +100,7 @@ class File:
         os.lseek(self._descriptor, 0, os.SEEK_END)
         self._bytes = job.file_bytes
 
-    def write(self, chosen: Chosen) -> None:
+    def write(self, chosen: Chosen) -> int:
         assert self._descriptor is not None
         text = memoryview("".join(lines(chosen)).encode())
         try:
@@ -106,6 +110,7 @@ class File:
                 text = text[written:]
         except OSError as failure:
             raise Fatal(f"{self._part}: {failure.strerror}") from failure
+        return len(chosen.indexes)
 
     def checkpoint(self, job: Job) -> None:
         if self._descriptor is None:

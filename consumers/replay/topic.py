@@ -73,7 +73,7 @@ class Topic:
                 job.counts.read, job.counts.written, job.counts.undecodable = read, written, undecodable
         self._sent = dict(job.next)
 
-    def write(self, chosen: Chosen) -> None:
+    def write(self, chosen: Chosen) -> int:
         assert self._producer is not None
         produce, name, mark, whole = self._producer.produce, self._name, self._mark, self._same_partitions
         letter = chosen.messages.letter
@@ -97,6 +97,7 @@ class Topic:
                 else:
                     break
         self._producer.poll(0)
+        return len(chosen.indexes)
 
     @property
     def is_full(self) -> bool:

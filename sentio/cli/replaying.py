@@ -20,6 +20,8 @@ from consumers.replay.run import Replay
 from consumers.replay.seeding import check_new, seed
 from consumers.replay.selection import Selection
 from consumers.replay.source import KafkaLog
+from consumers.replay.stored import Stored, topic_of_table
+from consumers.replay.table import Table
 from consumers.replay.targets import Count, File, Stdout, Target
 from schemas.topics import topics as all_topics
 from sentio.asked import duration_ms, time_of, topic_of
@@ -29,10 +31,21 @@ from sentio.config import ArchiveSettings, ReplaySettings, load
 from sentio.errors import Fatal, Retryable, SettingError
 from sentio.stopping import on_stop
 
-RECORDS_S = {"topic": 100_000.0, "group": float("inf"), "file": 25_000.0, "stdout": 25_000.0, "count": 400_000.0}
+RECORDS_S = {
+    "topic": 100_000.0,
+    "table": 50_000.0,
+    "group": float("inf"),
+    "file": 25_000.0,
+    "stdout": 25_000.0,
+    "count": 400_000.0,
+}
 """What each target takes, about, when nothing else slows it down."""
 
-DECODED = {"file", "stdout"}
+NAMED = {"topic", "table", "group", "file"}
+DECODED = {"table", "file", "stdout"}
+
+
+KINDS = "topic:NAME, table:NAME, group:NAME, file:PATH, stdout or count"
 
 
 @dataclass(frozen=True)
@@ -76,6 +89,8 @@ class Asked:
         kind, name = _target_of(wish)
         if kind == "topic":
             topic.check_name(settings, name, wish.topics)
+        if kind == "table":
+            topic_of_table(name, wish.topics)
         if kind == "group":
             if wish.from_archive:
                 raise SettingError(f"--into {wish.into}: a group reads the log; leave --from-archive")
@@ -109,8 +124,9 @@ class Asked:
         records_s = RECORDS_S[_target_of(wish)[0]]
         if wish.where:
             records_s = min(records_s, RECORDS_S["topic"])
+        held = _held(settings, wish)
         return plan(
-            _held(settings, wish),
+            Stored(held, settings) if _target_of(wish)[0] == "table" else held,
             settings.topic_prefix,
             topics,
             self.range(),
@@ -200,6 +216,8 @@ def target(settings: ReplaySettings, job: Job) -> Target:
     match kind:
         case "topic":
             return topic.Topic(settings, name)
+        case "table":
+            return Table(settings, topic_of_table(name, job.wish.topics))
         case "file":
             return File(Path(name), job.id)
         case "stdout":
@@ -242,9 +260,9 @@ def _seed(settings: ReplaySettings, jobs: Jobs, job: Job) -> None:
 def _target_of(wish: Wish) -> tuple[str, str]:
     """Kind and name; raises `SettingError`."""
     kind, colon, name = wish.into.partition(":")
-    is_named = kind in {"topic", "group", "file"}
+    is_named = kind in NAMED
     if bool(name) != is_named or (not is_named and (colon or kind not in RECORDS_S)):
-        raise SettingError(f"--into {wish.into}: topic:NAME, group:NAME, file:PATH, stdout or count")
+        raise SettingError(f"--into {wish.into}: {KINDS}")
     return kind, name
 
 
