@@ -4,7 +4,9 @@ import json
 import signal
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 from confluent_kafka import TopicPartition
@@ -12,6 +14,7 @@ from confluent_kafka.admin import AdminClient
 
 from consumers.archive.archive import Archive
 from consumers.archive.stores import open_store
+from consumers.replay import seeding
 from consumers.replay.job import Counts
 from consumers.replay.jobs import Jobs
 from consumers.store.store import Store
@@ -146,7 +149,7 @@ def test_a_replay_into_a_topic_that_is_killed_goes_on_and_writes_everything_once
     assert sorted(map(whole, replay.messages(copy)), key=repr) == sorted(
         map(whole, replay.messages(replay.topic)), key=repr
     )
-    assert done["counts"] == {"read": 1_500, "written": 1_500, "undecodable": 0}
+    assert done["counts"] == asdict(Counts(read=1_500, written=1_500))
     assert "there is nothing to go on with" in replay("run", "--resume", killed, status=1)
     assert "complete" in replay("status")
 
@@ -229,3 +232,59 @@ def test_a_new_group_begins_where_it_is_told_to(
     assert "only a new group" in again
     live = replay("run", "trades.executed", "--into", "group:other", "--to", "2025-10-10", "--yes", status=2)
     assert "leave --to" in live
+
+
+class Killed(BaseException):
+    """As SIGKILL would: nobody notes anything."""
+
+
+class KilledInBetween(AdminClient):
+    def alter_consumer_group_offsets(self, *_: Any, **__: Any) -> Any:
+        raise Killed
+
+
+def killed_in_between(replay: Replays, *options: str) -> str:
+    """The id of a job that has told the database where a new group begins, and not Kafka."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(seeding, "AdminClient", KilledInBetween)
+        with pytest.raises(Killed):
+            replay("run", "trades.executed", "--into", "group:copy", "--yes", *options)
+    return str(replay.jobs()[-1]["id"])
+
+
+def test_a_group_whose_job_was_killed_between_database_and_kafka_begins_where_it_was_told_to(
+    replay: Replays, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SENTIO_DATABASE", database)
+    settings = load(ConsumerSettings)
+    migrate(settings.database)
+    replay.publish(30)
+    killed = killed_in_between(replay, "--owns-offsets", "--last", "70m")
+    stood = rows(database, "select * from consumer_offsets order by partition")
+    assert len(stood) == 3
+    assert replay.groups() == set()
+    another = replay("run", "trades.executed", "--into", "group:copy", "--owns-offsets", "--yes", status=2)
+    assert "it has offsets in the database already" in another
+
+    assert "copy begins where the plan says" in replay("run", "--resume", killed)
+    assert rows(database, "select * from consumer_offsets order by partition") == stood
+    assert replay.groups() == {f"{replay.settings.topic_prefix}.copy"}
+    wanted = 30 - sum(row[4] for row in stood)
+    with running(Copy(settings), settings):
+        until(lambda: count(database, "trades") == wanted)
+
+
+@pytest.mark.parametrize(
+    "change", ["next_offset = next_offset + 1", "generation = 1", "topic_id = 'another'", "topic = topic || '.other'"]
+)
+def test_a_group_that_stands_elsewhere_or_was_claimed_since_is_not_ours(
+    replay: Replays, database: str, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    monkeypatch.setenv("SENTIO_DATABASE", database)
+    migrate(load(ConsumerSettings).database)
+    replay.publish(9)
+    killed = killed_in_between(replay, "--owns-offsets")
+    rows(database, f"update consumer_offsets set {change} where partition = 1 returning 1")
+    assert "it has offsets in the database already" in replay("run", "--resume", killed, status=2)
+    assert replay.groups() == set()
+    assert replay.jobs()[-1]["state"] == "failed"
