@@ -6,19 +6,20 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from confluent_kafka import Message, Producer
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined] # it is theirs to give
 
 from consumers.replay.job import loads
 from schemas.topics import topics
 from sentio import kafka as kafka_access
 from sentio.cli.main import main
 from sentio.config import Settings
+from sentio.testing.servers import Kafka
 from tests.pipeline import until
 from tests.samples import encoded, trade
 
@@ -52,10 +53,16 @@ class Replays:
         assert found == status, err
         return out if status == 0 else err
 
+    def begun(self, *arguments: str) -> AbstractContextManager["subprocess.Popen[bytes]"]:
+        return self._process("trades.executed", "--yes", *arguments)
+
+    def again(self, job: str) -> AbstractContextManager["subprocess.Popen[bytes]"]:
+        return self._process("--resume", job)
+
     @contextmanager
-    def begun(self, *arguments: str) -> Iterator["subprocess.Popen[bytes]"]:
+    def _process(self, *arguments: str) -> Iterator["subprocess.Popen[bytes]"]:
         with (self.folder / "said").open("wb") as said:
-            command = [sys.executable, "-m", "sentio", "replay", "run", "trades.executed", "--yes", *arguments]
+            command = [sys.executable, "-m", "sentio", "replay", "run", *arguments]
             process = subprocess.Popen(command, stdout=said, stderr=said)
             try:
                 yield process
@@ -101,6 +108,19 @@ class Replays:
         admin = AdminClient({"bootstrap.servers": self.settings.kafka})  # has to outlive its futures
         listed = admin.list_consumer_groups().result(20)
         return {group.group_id for group in listed.valid if group.group_id.startswith(self.settings.topic_prefix)}
+
+
+def make_replays(
+    kafka: Kafka, folder: Path, monkeypatch: pytest.MonkeyPatch, said: pytest.CaptureFixture[str]
+) -> Replays:
+    """With the topic of trades, three partitions of it."""
+    monkeypatch.setenv("SENTIO_KAFKA", kafka.bootstrap)
+    monkeypatch.setenv("SENTIO_TOPIC_PREFIX", kafka.prefix)
+    monkeypatch.setenv("SENTIO_REPLAY_STATE", str(folder / "state"))
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
+    name = TRADES.full_name(kafka.prefix)
+    admin.create_topics([NewTopic(name, 3)])[name].result(60)
+    return Replays(Settings(kafka=kafka.bootstrap, topic_prefix=kafka.prefix), folder, said)
 
 
 def sequences(path: Path) -> list[int]:

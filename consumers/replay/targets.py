@@ -16,10 +16,16 @@ from sentio.rows import documents
 
 
 class Target(Protocol):
-    """Takes what was chosen. What was written before a checkpoint is there after a kill, once; the rest may be lost."""
+    """Takes what was chosen. What was written before a checkpoint is there after a kill, once; the rest may be lost.
+
+    Raises `Retryable` when what it writes to does not answer; then it is closed, and opened when it is tried again.
+    """
 
     def open(self, job: Job) -> None:
-        """Go on where the job stands, or say in the job where this target stands. Raises `Fatal`."""
+        """Go on where the job stands, or say in the job where this target stands. Raises `Fatal`.
+
+        May come again after `close`.
+        """
 
     def write(self, chosen: Chosen) -> int:
         """How many records are written by that; a target that knows later adds them to the job at a checkpoint."""
@@ -64,9 +70,13 @@ class Count:
 class Stdout(Count):
     """One JSON document a line. What was printed is gone: it begins anew after a kill."""
 
+    def __init__(self) -> None:
+        self._is_ours = False
+
     def open(self, job: Job) -> None:
-        if job.counts.read:
+        if job.counts.read and not self._is_ours:
             raise Fatal(f"replay {job.id} wrote to stdout and cannot go on; begin another")
+        self._is_ours = True
 
     def write(self, chosen: Chosen) -> int:
         sys.stdout.writelines(lines(chosen))

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, Tim
 from rich.progress import Progress as Bar
 from rich.table import Table
 
-from consumers.replay.job import Job, Wish
+from consumers.replay.job import Job, State, Wish
 from consumers.replay.jobs import Jobs, shown_state
 from consumers.replay.plan import Plan, Range
 from sentio import log
@@ -74,7 +74,7 @@ def show_done(job: Job, *, as_json: bool) -> None:
     if as_json and not to_stderr:
         print(json.dumps(job.as_json()))
         return
-    if job.wish.into.startswith("group:"):
+    if job.wish.into.startswith("group:") and job.state is State.COMPLETE:
         text = f"{job.wish.into.removeprefix('group:')} begins where the plan says; start it as any consumer"
     else:
         text = f"{job.state}: {job.counts.read:,} records read, {_written(job)}"

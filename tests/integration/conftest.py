@@ -5,14 +5,14 @@ from pathlib import Path
 
 import httpx
 import pytest
-from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined] # it is theirs to give
 from pydantic import SecretStr
 
-from sentio.config import RestSettings, Settings
+from sentio.config import RestSettings
 from sentio.database import migrate
-from sentio.testing.servers import Kafka
+from sentio.stack.kafka import KafkaServer
+from sentio.testing.servers import Kafka, fresh_prefix
 from tests.gateways import Platform, make_platform
-from tests.replays import TRADES, Replays
+from tests.replays import Replays, make_replays
 from tests.rest import Rows, served
 
 
@@ -45,10 +45,12 @@ def replay(
     kafka: Kafka, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Replays:
     """With the topic of trades, three partitions of it."""
-    monkeypatch.setenv("SENTIO_KAFKA", kafka.bootstrap)
-    monkeypatch.setenv("SENTIO_TOPIC_PREFIX", kafka.prefix)
-    monkeypatch.setenv("SENTIO_REPLAY_STATE", str(tmp_path / "state"))
-    admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
-    name = TRADES.full_name(kafka.prefix)
-    admin.create_topics([NewTopic(name, 3)])[name].result(60)
-    return Replays(Settings(kafka=kafka.bootstrap, topic_prefix=kafka.prefix), tmp_path, capsys)
+    return make_replays(kafka, tmp_path, monkeypatch, capsys)
+
+
+@pytest.fixture
+def own_replay(
+    own_kafka: KafkaServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Replays:
+    """The same, on a broker of its own."""
+    return make_replays(Kafka(own_kafka.address or "", fresh_prefix()), tmp_path, monkeypatch, capsys)
