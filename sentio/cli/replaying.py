@@ -36,7 +36,7 @@ from sentio.stopping import on_stop
 
 RECORDS_S = {
     "topic": 100_000.0,
-    "table": 50_000.0,
+    "table": 40_000.0,
     "group": float("inf"),
     "file": 25_000.0,
     "stdout": 25_000.0,
