@@ -206,6 +206,15 @@ def test_speed_keeps_the_order_and_the_distance_of_event_times(replay: Replays, 
     assert written == list(range(60))
 
 
+@pytest.fixture
+def settings(replay: Replays, database: str, monkeypatch: pytest.MonkeyPatch) -> ConsumerSettings:
+    """Of a consumer on the log of the replay, and a database with its tables."""
+    monkeypatch.setenv("SENTIO_DATABASE", database)
+    settings = load(ConsumerSettings, kafka=replay.settings.kafka, topic_prefix=replay.settings.topic_prefix)
+    migrate(settings.database)
+    return settings
+
+
 class Copy(Store):
     """A new group that reads what the store reads."""
 
@@ -213,12 +222,7 @@ class Copy(Store):
     topics = ("trades.executed",)
 
 
-def test_a_new_group_begins_where_it_is_told_to(
-    replay: Replays, database: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("SENTIO_DATABASE", database)
-    settings = load(ConsumerSettings)
-    migrate(settings.database)
+def test_a_new_group_begins_where_it_is_told_to(replay: Replays, database: str, settings: ConsumerSettings) -> None:
     replay.publish(30)
     begin = ("--last", "70m", "--yes")
     replay("run", "trades.executed", "--into", "group:copy", "--owns-offsets", *begin)
@@ -253,11 +257,8 @@ def killed_in_between(replay: Replays, *options: str) -> str:
 
 
 def test_a_group_whose_job_was_killed_between_database_and_kafka_begins_where_it_was_told_to(
-    replay: Replays, database: str, monkeypatch: pytest.MonkeyPatch
+    replay: Replays, database: str, settings: ConsumerSettings
 ) -> None:
-    monkeypatch.setenv("SENTIO_DATABASE", database)
-    settings = load(ConsumerSettings)
-    migrate(settings.database)
     replay.publish(30)
     killed = killed_in_between(replay, "--owns-offsets", "--last", "70m")
     stood = rows(database, "select * from consumer_offsets order by partition")
@@ -274,14 +275,13 @@ def test_a_group_whose_job_was_killed_between_database_and_kafka_begins_where_it
         until(lambda: count(database, "trades") == wanted)
 
 
+@pytest.mark.usefixtures("settings")
 @pytest.mark.parametrize(
     "change", ["next_offset = next_offset + 1", "generation = 1", "topic_id = 'another'", "topic = topic || '.other'"]
 )
 def test_a_group_that_stands_elsewhere_or_was_claimed_since_is_not_ours(
-    replay: Replays, database: str, monkeypatch: pytest.MonkeyPatch, change: str
+    replay: Replays, database: str, change: str
 ) -> None:
-    monkeypatch.setenv("SENTIO_DATABASE", database)
-    migrate(load(ConsumerSettings).database)
     replay.publish(9)
     killed = killed_in_between(replay, "--owns-offsets")
     rows(database, f"update consumer_offsets set {change} where partition = 1 returning 1")
