@@ -87,7 +87,7 @@ def _replay(log: Log, spans: Spans, folder: Path, into: str, target: Target) -> 
     trades = topics()["trades.executed"]
     job = make(Wish((trades.name,), into), spans, {log.topic: ""})
     selection = Selection([trades], log.prefix, where=(), headers=(), decodes=into.startswith("file"))
-    Replay(job, Jobs(folder / "state"), target).run(KafkaLog(log.kafka), selection)
+    Replay(job, Jobs(folder / "state"), target).run(lambda: KafkaLog(log.kafka), selection)
     return job.counts.written
 
 

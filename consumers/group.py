@@ -4,7 +4,6 @@ It alone polls, assigns, pauses and commits. Partitions that Kafka gives are fir
 from Kafka's committed offsets), outside the rebalance callback, so that a database outage costs no membership.
 """
 
-import random
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,6 +16,7 @@ from consumers.consumer import Consumer, Fenced
 from consumers.deadletters import DeadLetters
 from consumers.polled import Letter, Messages
 from consumers.queues import reader_of
+from consumers.waiting import Backoff
 from schemas import codec
 from schemas.topics import topic_of_name, topics
 from sentio import kafka, letters, log
@@ -25,9 +25,6 @@ from sentio.config import ConsumerSettings
 from sentio.errors import Fatal, Poison, Retryable
 from sentio.kafka import Place
 from sentio.tracing import Traces, traceparent_of
-
-BACKOFF_FIRST_S = 0.1
-BACKOFF_MOST_S = 5.0
 
 REDRIVE_NOTICED_MS = 5_000
 """How soon a topic of redriven records is noticed that was made while the group runs."""
@@ -326,7 +323,7 @@ class Group:
 
     def _retry(self, what: str, action: Callable[[], None]) -> None:
         """Do it until it works, the partitions paused and the membership kept; ends early when stopped."""
-        delay_s = BACKOFF_FIRST_S
+        backoff = Backoff()
         while True:
             try:
                 action()
@@ -339,9 +336,8 @@ class Group:
                 self._waiting = True
                 figures.WAITING.labels(self._group_id).set(1)
                 self._client.pause([TopicPartition(*place) for place in self._next])
-            if self._wait(delay_s * random.uniform(0.5, 1.5)):  # noqa: S311 - jitter
+            if self._wait(backoff.next_s()):
                 raise _Stopped
-            delay_s = min(delay_s * 2, BACKOFF_MOST_S)
         if self._waiting:
             self._waiting = False
             figures.WAITING.labels(self._group_id).set(0)

@@ -12,7 +12,6 @@ from typing import Any, ClassVar
 
 import polars as pl
 from confluent_kafka import Consumer as KafkaConsumer
-from confluent_kafka import KafkaException
 from psycopg import Connection, sql
 
 from consumers.consumer import Fenced
@@ -20,7 +19,7 @@ from consumers.sink import DatabaseConsumer
 from schemas.topics import topics
 from sentio import database, kafka, log
 from sentio.batch import Batch
-from sentio.errors import Fatal, Retryable, SettingError
+from sentio.errors import Fatal, SettingError
 from sentio.kafka import Place
 
 NAME = re.compile(r"^shadow_[a-z0-9_]{1,43}$")  # with a margin to PostgreSQL's 63 bytes of a name
@@ -171,7 +170,5 @@ def _firsts(bootstrap: str, places: Sequence[Place], since: datetime | None) -> 
     client = KafkaConsumer(kafka.reader(bootstrap, name="sentio-shadow"))
     try:
         return kafka.offsets_at(client, places, int(since.timestamp() * 1000))
-    except KafkaException as failure:
-        raise Retryable(f"kafka at {bootstrap} (SENTIO_KAFKA): {failure.args[0].str()}") from failure
     finally:
         client.close()

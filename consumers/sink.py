@@ -98,7 +98,7 @@ class DatabaseConsumer(Consumer):
         self._ledger.release(places)
 
     def process(self, batch: Batch) -> None:
-        _check_names(batch)
+        check_names(batch)
         with self.transaction() as connection:
             fresh = self._ledger.fresh(connection, batch)
             if len(fresh.batch):
@@ -129,7 +129,7 @@ class DatabaseConsumer(Consumer):
             self._connection.close()
 
 
-def _check_names(batch: Batch) -> None:
+def check_names(batch: Batch) -> None:
     """Raise `Poison` for rows with a name that is too long for the indexes it would stand in."""
     reasons: dict[tuple[int, int], str] = {}
     for name in sorted(NAMES & set(batch.records.schema.names)):

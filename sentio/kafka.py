@@ -1,10 +1,12 @@
 """How every process speaks to Kafka: client settings, topic identity, and bounded reads without a group."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from confluent_kafka import (
+    OFFSET_BEGINNING,
+    OFFSET_END,
     Consumer,
     IsolationLevel,
     KafkaError,
@@ -114,13 +116,28 @@ def describe(bootstrap: str, names: Iterable[str]) -> dict[str, TopicState]:
 
 def ends(consumer: Consumer, places: Iterable[Place]) -> dict[Place, tuple[int, int]]:
     """(oldest, next) offset of each partition; raises `Retryable` when the broker does not answer."""
-    found = {}
-    for place in places:
-        try:
-            found[place] = consumer.get_watermark_offsets(TopicPartition(*place), timeout=REQUEST_TIMEOUT_S)
-        except KafkaException as failure:
-            raise Retryable(f"kafka: offsets of {place[0]}[{place[1]}]: {failure.args[0].str()}") from failure
-    return found
+    wanted = list(places)
+    oldest = _found_by_time(consumer, wanted, OFFSET_BEGINNING)
+    following = _found_by_time(consumer, wanted, OFFSET_END)
+    return {place: (oldest[place], following[place]) for place in wanted}
+
+
+def _found_by_time(consumer: Consumer, places: Sequence[Place], time_ms: int) -> dict[Place, int]:
+    """First offset of each partition whose record is not older; -1 where there is none. One question to each leader.
+
+    `OFFSET_BEGINNING` and `OFFSET_END` are times to which Kafka answers with the oldest and next offset (KIP-79).
+    """
+    if not places:
+        return {}
+    asked = [TopicPartition(*place, time_ms) for place in places]
+    try:
+        answers = consumer.offsets_for_times(asked, timeout=REQUEST_TIMEOUT_S)
+    except KafkaException as failure:
+        raise Retryable(f"kafka: offsets of {places[0][0]}: {failure.args[0].str()}") from failure
+    for each in answers:
+        if each.error is not None:
+            raise Retryable(f"kafka: offsets of {each.topic}[{each.partition}]: {each.error.str()}")
+    return {(each.topic, each.partition): each.offset for each in answers}
 
 
 def listed(
@@ -152,11 +169,15 @@ def spans(bootstrap: str, places: Iterable[Place]) -> dict[Place, tuple[int, int
 
 
 def offsets_at(consumer: Consumer, places: Iterable[Place], time_ms: int) -> dict[Place, int]:
-    """First offset of each partition whose record is not older than ``time_ms``; its end where there is none."""
-    wanted = [TopicPartition(topic, partition, time_ms) for topic, partition in places]
-    found = consumer.offsets_for_times(wanted, timeout=REQUEST_TIMEOUT_S)
-    last = ends(consumer, [(p.topic, p.partition) for p in found if p.offset < 0])
-    return {(p.topic, p.partition): p.offset if p.offset >= 0 else last[p.topic, p.partition][1] for p in found}
+    """First offset of each partition whose record is not older than ``time_ms``; its end where there is none.
+
+    Raises `Retryable` when the broker does not answer.
+    """
+    wanted = list(places)
+    # The end is asked for first: what is published between the two questions lies behind it.
+    last = _found_by_time(consumer, wanted, OFFSET_END)
+    found = _found_by_time(consumer, wanted, time_ms)
+    return {place: found[place] if found[place] >= 0 else last[place] for place in wanted}
 
 
 def read(

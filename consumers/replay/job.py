@@ -31,7 +31,7 @@ class Wish:
     """Without prefix."""
 
     into: str
-    """``topic:NAME``, ``group:NAME``, ``file:PATH``, ``stdout`` or ``count``."""
+    """``topic:NAME``, ``table:NAME``, ``group:NAME``, ``file:PATH``, ``stdout`` or ``count``."""
 
     where: tuple[str, ...] = ()
     headers: tuple[str, ...] = ()
@@ -51,6 +51,16 @@ class Counts:
     read: int = 0
     written: int = 0
     undecodable: int = 0
+
+    # Of what was for a table and is not among those written:
+    present: int = 0
+    """It has them already."""
+
+    too_old: int = 0
+    """It would drop them: they are older than it keeps rows."""
+
+    refused: int = 0
+    """It does not take them for what is in them."""
 
 
 @dataclass(slots=True)

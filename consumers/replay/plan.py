@@ -110,8 +110,8 @@ def _spans(held: Held, ends: Mapping[Place, tuple[int, int]], asked: Range, name
         if asked.from_offset is not None:
             if not low <= asked.from_offset <= high:
                 raise SettingError(
-                    f"--from-offset {asked.from_offset}: {_name(place)} holds offsets {low} to {high}"
-                    f"{_oldest(held, place, (low, high))}"
+                    f"--from-offset {asked.from_offset}: the {held.name} holds offsets {low} to {high} of"
+                    f" {_name(place)}{_oldest(held, place, (low, high))}"
                 )
             firsts[place] = asked.from_offset
         if asked.to_offset is not None:

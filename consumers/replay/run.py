@@ -1,19 +1,23 @@
-"""The loop of a replay: read, choose, wait, write, note how far it is. It may be killed at any moment and goes on."""
+"""The loop of a replay: read, choose, wait, write, note how far it is. It may be killed at any moment and goes on.
+
+An outage of what it reads from or writes to is waited out, and then it goes on as after a kill.
+"""
 
 import time
 from collections.abc import Callable
 
+from consumers import waiting
 from consumers.replay import pace
 from consumers.replay.job import Job, State
 from consumers.replay.jobs import Jobs
+from consumers.replay.pace import Steps
 from consumers.replay.selection import Chosen, Selection
 from consumers.replay.source import Source
 from consumers.replay.targets import Target
-from sentio.errors import SentioError
+from sentio import log
+from sentio.errors import Retryable, SentioError
 
 CHECKPOINT_S = 1.0
-LOOK_S = 0.2
-"""How long nobody looks whether the job is cancelled, at most."""
 
 
 class Replay:
@@ -33,21 +37,23 @@ class Replay:
         self._target = target
         self._stop = stop
         self._tell = tell
+        self._once = log.OncePer()
         self._noted_s = time.monotonic()
         self._is_noted = True
 
-    def run(self, source: Source, selection: Selection) -> State:
+    def run(self, source: Callable[[], Source], selection: Selection) -> State:
         """Until all is written (`COMPLETE`), the job is cancelled, or the process is to end (`RUNNING`, to be resumed).
 
-        Raises what ends it before, after having noted it; it can be resumed then, too.
+        ``source`` makes one to read from, anew after an outage. Raises what ends it before, after having noted it; it
+        can be resumed then, too.
         """
         job = self._job
         try:
-            self._target.open(job)
-            job.state, job.cause = State.RUNNING, None
-            self._jobs.save(job)
-            self._carry(source, selection)
-            self._end()
+            what, once = f"replay {job.id}", self._once
+            if not waiting.until_done(
+                what, lambda: self._attempt(source, selection), is_over=self._ends_early, once=once
+            ):
+                self._end_early()
         except SentioError as failure:
             job.state, job.cause = State.FAILED, str(failure)
             self._jobs.save(job)
@@ -56,9 +62,39 @@ class Replay:
             self._target.close()
         return job.state
 
-    def _carry(self, source: Source, selection: Selection) -> None:
-        job, wish = self._job, self._job.wish
-        for step in pace.steps(source, job.left(), selection, speed=pace.speed_of(wish.speed), rate=wish.rate):
+    def _attempt(self, source: Callable[[], Source], selection: Selection) -> None:
+        job = self._job
+        was_away, job.state = job.cause is not None and job.state is State.RUNNING, State.RUNNING
+        try:
+            self._target.open(job)
+            steps = self._steps(source(), selection)
+            if was_away:
+                log.get().info("going on", after=f"replay {job.id}")
+                self._once.reset()
+            job.cause = None
+            self._jobs.save(job)
+            self._carry(steps)
+            self._end()
+        except Retryable as failure:
+            self._target.close()
+            # As after a kill: the file says how far it is, unless the target knows better.
+            noted = self._jobs.get(job.id)
+            job.next, job.counts, job.file_bytes = noted.next, noted.counts, noted.file_bytes
+            job.cause, self._is_noted = str(failure), True
+            self._jobs.save(job)
+            raise
+
+    def _steps(self, source: Source, selection: Selection) -> Steps:
+        wish = self._job.wish
+        try:
+            yield from pace.steps(source, self._job.left(), selection, speed=pace.speed_of(wish.speed), rate=wish.rate)
+        except Retryable:
+            self._note()  # the target is still there
+            raise
+
+    def _carry(self, steps: Steps) -> None:
+        job = self._job
+        for step in steps:
             if isinstance(step, Chosen):
                 self._write(step)
             elif step:
@@ -73,20 +109,17 @@ class Replay:
 
     def _write(self, chosen: Chosen) -> None:
         job = self._job
-        self._target.write(chosen)
+        job.counts.written += self._target.write(chosen)
         job.next |= chosen.reached
         job.counts.read += chosen.read
-        job.counts.written += len(chosen.indexes)
         job.counts.undecodable += chosen.undecodable
         self._is_noted = False
 
     def _wait(self, wait_s: float) -> None:
         """What was written is not kept from readers meanwhile."""
-        until_s = time.monotonic() + wait_s
-        if wait_s > LOOK_S:
+        if wait_s > waiting.LOOK_S:
             self._note()
-        while (left_s := until_s - time.monotonic()) > 0 and not self._ends_early():
-            time.sleep(min(left_s, LOOK_S))
+        waiting.pause(wait_s, self._ends_early)
 
     def _ends_early(self) -> bool:
         return self._stop() or self._jobs.is_cancelled(self._job)
@@ -102,13 +135,25 @@ class Replay:
     def _end(self) -> None:
         job = self._job
         self._note()
-        if not job.left():
-            # First the name, then the word: what is killed between is found complete.
-            self._target.finish(job)
-            job.state = State.COMPLETE
-        elif self._jobs.is_cancelled(job):
-            self._target.drop(job)
-            job.state = State.CANCELLED
+        if job.left():
+            self._end_early()
+            return
+        # First the name, then the word: what is killed between is found complete.
+        self._target.finish(job)
+        job.state = State.COMPLETE
+        self._jobs.forget_cancel(job)
+        self._jobs.save(job)
+        self._tell(job)
+
+    def _end_early(self) -> None:
+        """The job is cancelled, or goes on another time."""
+        job = self._job
+        if self._jobs.is_cancelled(job):
+            try:
+                self._target.drop(job)
+            except Retryable as failure:
+                log.get().warning("cancelled, and what it goes by was left behind", job=job.id, cause=str(failure))
+            job.state, job.cause = State.CANCELLED, None
         self._jobs.forget_cancel(job)
         self._jobs.save(job)
         self._tell(job)

@@ -10,13 +10,17 @@ from consumers.polled import Messages
 from consumers.queues import reader_of
 from consumers.replay.job import Spans
 from sentio import kafka, log
-from sentio.errors import Fatal
+from sentio.errors import Fatal, Retryable
 from sentio.kafka import Place
 
 AT_MOST = 20_000
 WAIT_S = 0.1
 
-_GONE = {KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE, KafkaError.UNKNOWN_TOPIC_OR_PART}  # noqa: SLF001
+_GONE = {KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE}  # noqa: SLF001
+
+
+class Gone(Fatal):
+    """What was planned is not there any more: the job cannot go on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +70,7 @@ class KafkaLog:
         self._once = log.OncePer()
 
     def read(self, spans: Spans) -> Iterator[Found]:
-        """Until every span is read. Raises `Fatal` for what is gone from the log meanwhile. To be called once."""
+        """Until every span is read. Raises `Gone` for what is gone from the log meanwhile. To be called once."""
         finished = {place for place, (first, end) in spans.items() if first >= end}
         self._ends = {place: end for place, (_, end) in spans.items() if place not in finished}
         self._next = {place: spans[place][0] for place in self._ends}
@@ -142,6 +146,8 @@ class KafkaLog:
 
     def _look_at(self, place: Place, error: KafkaError) -> None:
         if error.code() in _GONE and place in self._ends:
-            raise Fatal(f"{place[0]}[{place[1]}] at {self._next[place]}: {error.str()}: it is gone from the log")
+            raise Gone(f"{place[0]}[{place[1]}] at {self._next[place]}: {error.str()}: it is gone from the log")
+        if error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+            raise Retryable(f"{place[0]}[{place[1]}]: {error.str()}")  # by a broker that has just come back, maybe
         if self._once.due(error.code()):
             log.get().warning("kafka is not answering as it should", place=f"{place[0]}[{place[1]}]", cause=error.str())

@@ -1,4 +1,4 @@
-"""Where a replay writes to, but for Kafka: a file, stdout, or nowhere (it counts)."""
+"""Where a replay writes to, but for Kafka (`topic`) and live tables (`table`): a file, stdout, or nowhere."""
 
 import json
 import os
@@ -16,12 +16,20 @@ from sentio.rows import documents
 
 
 class Target(Protocol):
-    """Takes what was chosen. What was written before a checkpoint is there after a kill, once; the rest may be lost."""
+    """Takes what was chosen. What was written before a checkpoint is there after a kill, once; the rest may be lost.
+
+    Raises `Retryable` when what it writes to does not answer; then it is closed, and opened when it is tried again.
+    """
 
     def open(self, job: Job) -> None:
-        """Go on where the job stands, or say in the job where this target stands. Raises `Fatal`."""
+        """Go on where the job stands, or say in the job where this target stands. Raises `Fatal`.
 
-    def write(self, chosen: Chosen) -> None: ...
+        May come again after `close`.
+        """
+
+    def write(self, chosen: Chosen) -> int:
+        """How many records are written by that; a target that knows later adds them to the job at a checkpoint."""
+        ...
 
     @property
     def is_full(self) -> bool:
@@ -47,7 +55,8 @@ class Count:
 
     def open(self, job: Job) -> None: ...
 
-    def write(self, chosen: Chosen) -> None: ...
+    def write(self, chosen: Chosen) -> int:
+        return len(chosen.indexes)
 
     def checkpoint(self, job: Job) -> None: ...
 
@@ -61,13 +70,18 @@ class Count:
 class Stdout(Count):
     """One JSON document a line. What was printed is gone: it begins anew after a kill."""
 
-    def open(self, job: Job) -> None:
-        if job.counts.read:
-            raise Fatal(f"replay {job.id} wrote to stdout and cannot go on; begin another")
+    def __init__(self) -> None:
+        self._is_ours = False
 
-    def write(self, chosen: Chosen) -> None:
+    def open(self, job: Job) -> None:
+        if job.counts.read and not self._is_ours:
+            raise Fatal(f"replay {job.id} wrote to stdout and cannot go on; begin another")
+        self._is_ours = True
+
+    def write(self, chosen: Chosen) -> int:
         sys.stdout.writelines(lines(chosen))
         sys.stdout.flush()
+        return len(chosen.indexes)
 
 
 class File:
@@ -96,7 +110,7 @@ class File:
         os.lseek(self._descriptor, 0, os.SEEK_END)
         self._bytes = job.file_bytes
 
-    def write(self, chosen: Chosen) -> None:
+    def write(self, chosen: Chosen) -> int:
         assert self._descriptor is not None
         text = memoryview("".join(lines(chosen)).encode())
         try:
@@ -106,6 +120,7 @@ class File:
                 text = text[written:]
         except OSError as failure:
             raise Fatal(f"{self._part}: {failure.strerror}") from failure
+        return len(chosen.indexes)
 
     def checkpoint(self, job: Job) -> None:
         if self._descriptor is None:

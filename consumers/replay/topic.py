@@ -1,5 +1,6 @@
 """A topic as the target: each record once, since what is written and how far it is are one transaction."""
 
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, TypeVar
@@ -9,6 +10,7 @@ from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-def
 
 from consumers.replay.job import Job
 from consumers.replay.selection import Chosen
+from consumers.replay.source import Gone
 from sentio import kafka, topics
 from sentio.config import Settings
 from sentio.errors import Fatal, Retryable, SettingError
@@ -19,10 +21,19 @@ MOST = 50_000
 """Records of one transaction."""
 
 CALL_S = 10.0
-END_S = 45.0
-"""How long the end of a transaction may take; the broker gives it a minute from its beginning."""
+ABORT_S = 2.0
+SLICE_S = 1.0
+"""How long nobody looks whether the replay is to end while a transaction is committed."""
+
+TRANSACTION_S = 60.0
+"""A transaction that is open for longer the broker ends itself, as another process would that takes over."""
+
+END_S = 20.0
+"""How long the end of one may take. Where it takes longer, it is begun anew."""
 
 _FENCED = {KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.PRODUCER_FENCED}  # noqa: SLF001
+
+_AWAY = {KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError.REQUEST_TIMED_OUT}  # noqa: SLF001
 
 T = TypeVar("T")
 
@@ -39,9 +50,10 @@ def check_name(settings: Settings, name: str, job_topics: tuple[str, ...]) -> No
 class Topic:
     """Key, headers, time and, where it has as many partitions as the source, partition of a record are kept."""
 
-    def __init__(self, settings: Settings, name: str) -> None:
+    def __init__(self, settings: Settings, name: str, *, is_over: Callable[[], bool] = lambda: False) -> None:
         self._settings = settings
         self._name = name
+        self._is_over = is_over
         self._group = ""
         self._consumer: Consumer | None = None
         self._producer: Producer | None = None
@@ -50,14 +62,18 @@ class Topic:
         self._open = 0
         """Records of the transaction that is open."""
 
+        self._began_s = 0.0
         self._sent: dict[Place, int] = {}
 
     def open(self, job: Job) -> None:
-        """Puts out whoever runs this job still, and reads how far it came."""
+        """Puts out whoever runs this job still, ends what transaction was open, and reads how far it came."""
         self._group = _group(self._settings, job)
         self._mark = [(HEADER, job.id.encode())]
         self._same_partitions = self._is_like_its_source(job)
-        config = kafka.writer(self._settings.kafka, name="sentio-replay") | {"transactional.id": self._group}
+        config = kafka.writer(self._settings.kafka, name="sentio-replay") | {
+            "transactional.id": self._group,
+            "transaction.timeout.ms": int(TRANSACTION_S * 1000),
+        }
         del config["message.timeout.ms"]  # bounded by the transaction's
         self._producer = Producer(config)
         self._consumer = Consumer(kafka.reader(self._settings.kafka, name="sentio-replay") | {"group.id": self._group})
@@ -73,14 +89,13 @@ class Topic:
                 job.counts.read, job.counts.written, job.counts.undecodable = read, written, undecodable
         self._sent = dict(job.next)
 
-    def write(self, chosen: Chosen) -> None:
+    def write(self, chosen: Chosen) -> int:
         assert self._producer is not None
         produce, name, mark, whole = self._producer.produce, self._name, self._mark, self._same_partitions
         letter = chosen.messages.letter
         times_ms = chosen.messages.columns()[2].to_pylist()
         for index in chosen.indexes:
-            if not self._open:
-                self._call(self._producer.begin_transaction)
+            self._begin()
             self._open += 1
             partition, _, key, value, headers = letter(index)
             more: dict[str, Any] = {"partition": partition} if whole else {}
@@ -92,11 +107,14 @@ class Topic:
                     produce(name, value, key, headers=carried, **more)
                 except BufferError:
                     self._producer.poll(0.1)
+                    if self._is_over():
+                        raise self._silent() from None
                 except KafkaException as failure:
                     raise self._meaning(failure) from failure
                 else:
                     break
         self._producer.poll(0)
+        return len(chosen.indexes)
 
     @property
     def is_full(self) -> bool:
@@ -115,10 +133,9 @@ class Topic:
         if not moved:
             return
         producer, metadata = self._producer, self._consumer.consumer_group_metadata()
-        if not self._open:
-            self._call(producer.begin_transaction)
+        self._begin()
         self._call(lambda: producer.send_offsets_to_transaction(moved, metadata, CALL_S))
-        self._call(lambda: producer.commit_transaction(END_S))
+        self._commit(producer)
         self._open = 0
         self._sent = dict(job.next)
 
@@ -139,29 +156,58 @@ class Topic:
             if failure.args[0].code() != KafkaError.GROUP_ID_NOT_FOUND:
                 raise self._meaning(failure) from failure
         except TimeoutError as failure:
-            raise Retryable(f"kafka at {self._settings.kafka} (SENTIO_KAFKA) does not answer") from failure
+            raise self._silent() from failure
 
     def close(self) -> None:
         if self._producer is not None and self._open:
             self._producer.purge()
             with suppress(KafkaException):  # else the broker ends it in a minute, or the next run does
-                self._producer.abort_transaction(CALL_S)
+                self._producer.abort_transaction(ABORT_S)
+        self._producer, self._open = None, 0
         if self._consumer is not None:
             self._consumer.close()
+            self._consumer = None
 
     def _is_like_its_source(self, job: Job) -> bool:
         """In the number of partitions. A target that is not there yet is made so."""
         source = next(iter(job.topic_ids))
         states = kafka.describe(self._settings.kafka, [self._name, source])
+        if source not in states:
+            raise Gone(f"{source} was deleted since replay {job.id} was planned")
         if (there := states.get(self._name)) is not None:
             return there.partitions == states[source].partitions
         made = NewTopic(self._name, states[source].partitions, self._settings.replication)
         admin = AdminClient(kafka.client(self._settings.kafka))  # has to outlive its futures
         try:
             admin.create_topics([made])[self._name].result(CALL_S)
-        except (KafkaException, TimeoutError) as failure:
+        except TimeoutError as failure:
+            raise self._silent() from failure
+        except KafkaException as failure:
+            if failure.args[0].code() in _AWAY:
+                raise self._meaning(failure) from failure
             raise Fatal(f"--into topic:{self._name}: it cannot be made: {failure}") from failure
         return True
+
+    def _begin(self) -> None:
+        if not self._open:
+            assert self._producer is not None
+            self._call(self._producer.begin_transaction)
+            self._began_s = time.monotonic()
+
+    def _commit(self, producer: Producer) -> None:
+        """In short calls: whoever wants this process to end does not wait for a broker that is away."""
+        until_s = time.monotonic() + END_S
+        while True:
+            try:
+                producer.commit_transaction(SLICE_S)
+            except KafkaException as failure:
+                if not failure.args[0].retriable() or time.monotonic() > until_s or self._is_over():
+                    raise self._meaning(failure) from failure
+            else:
+                return
+
+    def _silent(self) -> Retryable:
+        return Retryable(f"kafka at {self._settings.kafka} (SENTIO_KAFKA) does not answer")
 
     def _call(self, call: Callable[[], T]) -> T:
         try:
@@ -171,7 +217,7 @@ class Topic:
 
     def _meaning(self, failure: KafkaException) -> Fatal | Retryable:
         error: KafkaError = failure.args[0]
-        if error.code() in _FENCED:
+        if error.code() in _FENCED and time.monotonic() - self._began_s < TRANSACTION_S:
             return Fatal(f"{self._group} was taken over by another process; this one ends")
         if error.code() in {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.TOPIC_AUTHORIZATION_FAILED}:
             return Fatal(f"--into topic:{self._name}: {error.str()}")

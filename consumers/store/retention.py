@@ -20,11 +20,15 @@ REDRIVEN_DAYS = 90
 
 def steps(connection: Connection, edition: Edition, topic: Topic, now: datetime) -> Iterator[None]:
     """Delete what is too old, a bounded step at a time; ``connection`` commits by itself."""
-    if topic.store_days is None:
+    if (limit := oldest(topic, now)) is None:
         return
-    limit = now - timedelta(days=topic.store_days)
     yield from _drop(connection, edition, topic.table or "", limit)
     yield from _delete(connection, topic.table or "", topic.time, limit)
+
+
+def oldest(topic: Topic, now: datetime) -> datetime | None:
+    """Rows of its table that are before it leave it; None: none ever do."""
+    return None if topic.store_days is None else now - timedelta(days=topic.store_days)
 
 
 def _drop(connection: Connection, edition: Edition, table: str, limit: datetime) -> Iterator[None]:

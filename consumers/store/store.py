@@ -4,12 +4,10 @@ from collections import defaultdict
 from datetime import datetime
 from typing import ClassVar
 
-import pyarrow as pa
-import pyarrow.compute as pc
 from psycopg import Connection
 
 from consumers.sink import DatabaseConsumer
-from consumers.store import tables
+from consumers.store import partitions, tables
 from consumers.store.append import append
 from consumers.store.upkeep import Upkeep
 from schemas.topics import stored_topics
@@ -36,7 +34,9 @@ class Store(DatabaseConsumer):
             tables.check(connection, stored_topics())
 
     def write(self, connection: Connection, batch: Batch) -> None:
-        self._make_partitions(connection, batch)
+        table = batch.topic.table or ""
+        # Remembered for the next batch only once this one is written (`process`).
+        self._new_spans = (table, partitions.make(connection, batch, self._spans[table]))
         append(connection, batch)
 
     def process(self, batch: Batch) -> None:
@@ -51,20 +51,3 @@ class Store(DatabaseConsumer):
     def close(self) -> None:
         self._upkeep.close()
         super().close()
-
-    def _make_partitions(self, connection: Connection, batch: Batch) -> None:
-        table, time, width = batch.topic.table or "", batch.topic.time, batch.topic.partition_width
-        spans = _spans(batch.records[time], width)
-        for first in sorted(spans - self._spans[table]):
-            connection.execute("select sentio_partition_for(%s, %s, %s, %s)", [table, time, first, width])
-        # Remembered for the next batch only once this one is written (`process`).
-        self._new_spans = (table, spans)
-
-
-def _spans(times: pa.Array, width: str) -> set[datetime]:
-    """First instant of each UTC month or day, as ``width`` says, in which there is a time."""
-    bounds = pc.min_max(times)
-    ends = pc.floor_temporal(pa.array([bounds["min"], bounds["max"]], times.type), unit=width)
-    if ends[0] != ends[1]:  # seldom, and dear
-        ends = pc.unique(pc.floor_temporal(times, unit=width))
-    return set(ends.to_pylist())

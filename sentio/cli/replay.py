@@ -9,12 +9,15 @@ from sentio.errors import SettingError
 if TYPE_CHECKING:
     from sentio.cli.replaying import Asked
 
-app = typer.Typer(no_args_is_help=True, help="Events of the log once more: into a topic, a file, a new group.")
+app = typer.Typer(no_args_is_help=True, help="Events of the log once more: into a topic, a table, a file, a new group.")
 
 Topics = Annotated[list[str] | None, typer.Argument(help="Topics, with or without prefix, e.g. trades.executed.")]
 Into = Annotated[
     str | None,
-    typer.Option(help="topic:NAME, group:NAME (a new one), file:PATH, stdout, or count.", show_default=False),
+    typer.Option(
+        help="topic:NAME, table:NAME (what it lacks), group:NAME (a new one), file:PATH, stdout, or count.",
+        show_default=False,
+    ),
 ]
 Since = Annotated[
     str | None, typer.Option("--from", help="From this day or time on: 2025-10-10, or ISO; by the log's time.")
@@ -94,8 +97,8 @@ def run(
 
     Exit 0 when all is written; the job's id is on stderr.
     """
+    from sentio.cli.replaying import KINDS, start
     from sentio.cli.replaying import resume as go_on
-    from sentio.cli.replaying import start
 
     if resume is not None:
         if topics or into:
@@ -103,7 +106,7 @@ def run(
         go_on(resume, as_json=as_json)
         return
     if into is None:
-        raise SettingError("--into: topic:NAME, group:NAME, file:PATH, stdout or count")
+        raise SettingError(f"--into: {KINDS}")
     start(_asked(locals()), yes=yes, dry_run=dry_run, as_json=as_json)
 
 
@@ -120,7 +123,7 @@ def status(
 
 @app.command()
 def cancel(job: Annotated[str, typer.Argument(help="Id of the job, as status shows it.")]) -> None:
-    """Stop a job for good. What it has written to a topic stays there; a file that is not complete is removed."""
+    """Stop a job for good. What it has written to a topic or table stays; a file that is not complete is removed."""
     from sentio.cli.replaying import cancel as stop
 
     stop(job)

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, Tim
 from rich.progress import Progress as Bar
 from rich.table import Table
 
-from consumers.replay.job import Job, Wish
+from consumers.replay.job import Job, State, Wish
 from consumers.replay.jobs import Jobs, shown_state
 from consumers.replay.plan import Plan, Range
 from sentio import log
@@ -57,6 +57,8 @@ def show_plan(plan: Plan, wish: Wish, range_: Range, *, as_json: bool, to_stderr
             console.print(f"{name} {iso_ms(at_ms)}", highlight=False)
     filters = [*wish.where, *(f"header {text}" for text in wish.headers)]
     of_them = f", of them those with {' and '.join(filters)}" if filters else ""
+    if wish.into.startswith("table:"):
+        of_them += "; what it has already stays as it is, and what the store has still to read is left to the store"
     console.print(
         f"{plan.offsets:,} records, about {decimal(plan.bytes)} and {timedelta(seconds=round(plan.seconds))},"
         f" into {wish.into}{of_them}",
@@ -72,12 +74,10 @@ def show_done(job: Job, *, as_json: bool) -> None:
     if as_json and not to_stderr:
         print(json.dumps(job.as_json()))
         return
-    if job.wish.into.startswith("group:"):
+    if job.wish.into.startswith("group:") and job.state is State.COMPLETE:
         text = f"{job.wish.into.removeprefix('group:')} begins where the plan says; start it as any consumer"
     else:
-        text = f"{job.state}: {job.counts.read:,} records read, {job.counts.written:,} written into {job.wish.into}"
-    if job.counts.undecodable:
-        text += f"; {job.counts.undecodable:,} cannot be decoded"
+        text = f"{job.state}: {job.counts.read:,} records read, {_written(job)}"
     print(text, file=sys.stderr if to_stderr else sys.stdout)
 
 
@@ -100,8 +100,25 @@ def show_jobs(settings: ReplaySettings, job_id: str | None, *, as_json: bool) ->
     console = Console()
     console.print(table)
     for job in found:
+        if job.wish.into.startswith("table:"):
+            console.print(f"{job.id}: {_written(job)}", markup=False, highlight=False, soft_wrap=True)
         if job.cause:
             console.print(f"{job.id}: {job.cause}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _written(job: Job) -> str:
+    """What became of the records that were read."""
+    counts = job.counts
+    if job.wish.into.startswith("table:"):
+        said = [
+            f"{counts.written:,} added to {job.wish.into.removeprefix('table:')}",
+            f"{counts.present:,} there already",
+        ]
+        said += [f"{counts.too_old:,} older than it keeps rows"] if counts.too_old else []
+        said += [f"{counts.refused:,} refused by it"] if counts.refused else []
+    else:
+        said = [f"{counts.written:,} written into {job.wish.into}"]
+    return ", ".join(said) + (f"; {counts.undecodable:,} cannot be decoded" if counts.undecodable else "")
 
 
 class Progress(AbstractContextManager["Progress"]):

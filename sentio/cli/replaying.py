@@ -4,7 +4,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,20 +22,35 @@ from consumers.replay.plan import Plan, Range, plan
 from consumers.replay.run import Replay
 from consumers.replay.seeding import check_new, seed
 from consumers.replay.selection import Selection
-from consumers.replay.source import KafkaLog
+from consumers.replay.source import Gone, KafkaLog, Source
+from consumers.replay.stored import Stored, topic_of_table
+from consumers.replay.table import Table
 from consumers.replay.targets import Count, File, Stdout, Target
+from consumers.waiting import until_done
 from schemas.topics import topics as all_topics
 from sentio.asked import duration_ms, time_of, topic_of
 from sentio.cli.replay_shown import Progress, show_done, show_plan
 from sentio.cli.starting import start as start_process
 from sentio.config import ArchiveSettings, ReplaySettings, load
-from sentio.errors import Fatal, Retryable, SettingError
+from sentio.errors import Fatal, SettingError
+from sentio.log import OncePer
 from sentio.stopping import on_stop
 
-RECORDS_S = {"topic": 100_000.0, "group": float("inf"), "file": 25_000.0, "stdout": 25_000.0, "count": 400_000.0}
+RECORDS_S = {
+    "topic": 100_000.0,
+    "table": 40_000.0,
+    "group": float("inf"),
+    "file": 25_000.0,
+    "stdout": 25_000.0,
+    "count": 400_000.0,
+}
 """What each target takes, about, when nothing else slows it down."""
 
-DECODED = {"file", "stdout"}
+NAMED = {"topic", "table", "group", "file"}
+DECODED = {"table", "file", "stdout"}
+
+
+KINDS = "topic:NAME, table:NAME, group:NAME, file:PATH, stdout or count"
 
 
 @dataclass(frozen=True)
@@ -79,6 +94,8 @@ class Asked:
         kind, name = _target_of(wish)
         if kind == "topic":
             topic.check_name(settings, name, wish.topics)
+        if kind == "table":
+            topic_of_table(name, wish.topics)
         if kind == "group":
             if wish.from_archive:
                 raise SettingError(f"--into {wish.into}: a group reads the log; leave --from-archive")
@@ -112,8 +129,9 @@ class Asked:
         records_s = RECORDS_S[_target_of(wish)[0]]
         if wish.where:
             records_s = min(records_s, RECORDS_S["topic"])
+        held = _held(settings, wish)
         return plan(
-            _held(settings, wish),
+            Stored(held, settings) if _target_of(wish)[0] == "table" else held,
             settings.topic_prefix,
             topics,
             self.range(),
@@ -167,10 +185,6 @@ def resume(job_id: str, *, as_json: bool) -> None:
         job = jobs.get(job_id)
         if job.state in {State.COMPLETE, State.CANCELLED}:
             raise Fatal(f"replay {job_id} is {job.state}; there is nothing to go on with")
-        now = _held(settings, job.wish).topic_ids(job.topic_ids)
-        for name, topic_id in job.topic_ids.items():
-            if now[name] != topic_id:
-                raise Fatal(f"replay {job_id}: {name} was deleted or made again since; plan another")
         _run(settings, jobs, job, as_json=as_json)
 
 
@@ -198,11 +212,13 @@ def selection(settings: ReplaySettings, wish: Wish) -> Selection:
     return Selection(chosen, settings.topic_prefix, where=wish.where, headers=wish.headers, decodes=decodes)
 
 
-def target(settings: ReplaySettings, job: Job) -> Target:
+def target(settings: ReplaySettings, job: Job, *, is_over: Callable[[], bool] = lambda: False) -> Target:
     kind, name = _target_of(job.wish)
     match kind:
         case "topic":
-            return topic.Topic(settings, name)
+            return topic.Topic(settings, name, is_over=is_over)
+        case "table":
+            return Table(settings, topic_of_table(name, job.wish.topics))
         case "file":
             return File(Path(name), job.id)
         case "stdout":
@@ -221,18 +237,22 @@ def _run(settings: ReplaySettings, jobs: Jobs, job: Job, *, as_json: bool) -> No
     start_process(settings, process="replay")
     stop = threading.Event()
     on_stop(stop.set)
+
+    def is_over() -> bool:
+        return stop.is_set() or jobs.is_cancelled(job)
+
     with jobs.alone(job):
         typer.echo(f"replay {job.id}", err=True)
         if job.wish.into.startswith("group:"):
-            _seed(settings, jobs, job)
+            _seed(settings, jobs, job, is_over)
         else:
             with Progress(job) as progress:
-                replay = Replay(job, jobs, target(settings, job), stop=stop.is_set, tell=progress.tell)
-                source = Archived(_archive()) if job.wish.from_archive else KafkaLog(settings.kafka)
+                into = target(settings, job, is_over=is_over)
+                replay = Replay(job, jobs, into, stop=stop.is_set, tell=progress.tell)
                 try:
-                    replay.run(source, selection(settings, job.wish))
-                except (Fatal, Retryable) as failure:
-                    if job.wish.into == "stdout":
+                    replay.run(lambda: _source(settings, job), selection(settings, job.wish))
+                except Fatal as failure:
+                    if job.wish.into == "stdout" or isinstance(failure, Gone):
                         raise
                     raise type(failure)(f"{failure}; to go on: sentio replay run --resume {job.id}") from failure
     show_done(job, as_json=as_json)
@@ -242,19 +262,46 @@ def _run(settings: ReplaySettings, jobs: Jobs, job: Job, *, as_json: bool) -> No
         raise Fatal(f"replay {job.id} was cancelled")
 
 
-def _seed(settings: ReplaySettings, jobs: Jobs, job: Job) -> None:
+def _seed(settings: ReplaySettings, jobs: Jobs, job: Job, is_over: Callable[[], bool]) -> None:
     offsets = {place: first for place, (first, _) in job.spans.items()}
-    seed(settings, _target_of(job.wish)[1], offsets, job.topic_ids, owns_offsets=job.wish.owns_offsets)
-    job.state = State.COMPLETE
+    job.state, job.cause = State.RUNNING, None
     jobs.save(job)
+
+    def attempt() -> None:
+        _check_topics(settings, job)
+        seed(settings, _target_of(job.wish)[1], offsets, job.topic_ids, owns_offsets=job.wish.owns_offsets)
+        job.state = State.COMPLETE
+
+    try:
+        if not until_done(f"replay {job.id}", attempt, is_over=is_over, once=OncePer()) and jobs.is_cancelled(job):
+            job.state = State.CANCELLED
+    except Fatal as failure:
+        job.state, job.cause = State.FAILED, str(failure)
+        raise
+    finally:
+        jobs.forget_cancel(job)
+        jobs.save(job)
+
+
+def _source(settings: ReplaySettings, job: Job) -> Source:
+    _check_topics(settings, job)
+    return Archived(_archive()) if job.wish.from_archive else KafkaLog(settings.kafka)
+
+
+def _check_topics(settings: ReplaySettings, job: Job) -> None:
+    """Raises `Gone` when the log is not the one that was planned for."""
+    now = _held(settings, job.wish).topic_ids(job.topic_ids)
+    for name, topic_id in job.topic_ids.items():
+        if now[name] != topic_id:
+            raise Gone(f"replay {job.id}: {name} was deleted or made again since; plan another")
 
 
 def _target_of(wish: Wish) -> tuple[str, str]:
     """Kind and name; raises `SettingError`."""
     kind, colon, name = wish.into.partition(":")
-    is_named = kind in {"topic", "group", "file"}
+    is_named = kind in NAMED
     if bool(name) != is_named or (not is_named and (colon or kind not in RECORDS_S)):
-        raise SettingError(f"--into {wish.into}: topic:NAME, group:NAME, file:PATH, stdout or count")
+        raise SettingError(f"--into {wish.into}: {KINDS}")
     return kind, name
 
 

@@ -8,6 +8,7 @@ import time
 from psycopg import Connection, sql
 
 from consumers import shadow as shadows
+from consumers.replay import table as replay
 from consumers.store import upkeep
 from schemas.columns import arrow_schema
 from schemas.topics import Topic, stored_topics
@@ -94,6 +95,8 @@ class Swap:
             self._connection.execute("select set_config(%s, %s, true)", [setting, limit])
         # Chunks and partitions stay where they are, too.
         self._connection.execute("select pg_advisory_xact_lock(%s)", [upkeep.LOCK])
+        # Nor does a replay add rows that the shadow has, too.
+        self._connection.execute("select pg_advisory_xact_lock(%s)", [replay.LOCK])
         self._lock(list(self._groups))
         self._await_shadow(HELD_S)
         self._lock(list(self._groups.values()))

@@ -1,12 +1,14 @@
 """The log as clients see it: what is sent, in which partition, and what comes back from an offset."""
 
 import zlib
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 
 import pytest
 from confluent_kafka import (
     OFFSET_BEGINNING,
     TIMESTAMP_CREATE_TIME,
+    Consumer,
     KafkaError,
     KafkaException,
     Message,
@@ -126,6 +128,66 @@ def test_oldest_and_next_offset_are_known(cluster: Cluster, clients: Clients) ->
     cluster.truncate(topic, 0, 1)
 
     assert kafka.ends(clients.consumer(), [(topic, 0), (topic, 1)]) == {(topic, 0): (1, 3), (topic, 1): (0, 0)}
+
+
+class Interrupted:
+    """A consumer that counts its questions, and between two of them something happens."""
+
+    def __init__(self, consumer: Consumer, between: Callable[[], object] = lambda: None) -> None:
+        self.asked = 0
+        self._consumer = consumer
+        self._between = between
+
+    def __getattr__(self, name: str) -> Any:
+        def ask(*arguments: Any, **more: Any) -> Any:
+            if self.asked == 1:
+                self._between()
+            self.asked += 1
+            return getattr(self._consumer, name)(*arguments, **more)
+
+        return ask
+
+
+def test_however_many_partitions_there_are_they_are_asked_for_at_once(cluster: Cluster, clients: Clients) -> None:
+    topic = cluster.create_topic(20)
+    for partition in range(20):
+        clients.send(topic, *[b"x"] * (1 + partition % 2), partition=partition)
+    consumer = Interrupted(clients.consumer())
+
+    found = kafka.ends(cast("Consumer", consumer), [(topic, partition) for partition in range(20)])
+
+    assert found == {(topic, partition): (0, 1 + partition % 2) for partition in range(20)}
+    assert consumer.asked == 2
+    assert kafka.ends(clients.consumer(), []) == {}
+
+
+def test_first_offset_at_a_time_is_known_and_the_end_where_there_is_none(cluster: Cluster, clients: Clients) -> None:
+    topic = cluster.create_topic(3)
+    for time_ms, partition in ((1_000, 0), (2_000, 0), (3_000, 0), (1_000, 1)):
+        clients.producer.produce(topic, b"x", partition=partition, timestamp=time_ms)
+    assert clients.producer.flush(DEADLINE_S) == 0
+    places = [(topic, partition) for partition in range(3)]
+
+    assert list(kafka.offsets_at(clients.consumer(), places, 1_500).values()) == [1, 1, 0]
+    assert list(kafka.offsets_at(clients.consumer(), places, 1_000).values()) == [0, 0, 0]
+
+
+def test_what_is_published_while_offsets_are_asked_for_is_not_passed_by(cluster: Cluster, clients: Clients) -> None:
+    topic = cluster.create_topic()
+    clients.producer.produce(topic, b"before", timestamp=1_000)
+    assert clients.producer.flush(DEADLINE_S) == 0
+    consumer = Interrupted(clients.consumer(), lambda: clients.send(topic, b"meanwhile"))
+
+    found = kafka.offsets_at(cast("Consumer", consumer), [(topic, 0)], 2_000)
+
+    assert found == {(topic, 0): 1}
+
+
+def test_a_partition_that_is_not_there_has_no_offsets(cluster: Cluster, clients: Clients) -> None:
+    topic = cluster.create_topic()
+
+    with pytest.raises(Retryable):
+        kafka.ends(clients.consumer(), [(topic, 0), (topic, 9)])
 
 
 def test_end_of_a_partition_is_said_where_wanted(cluster: Cluster, clients: Clients) -> None:

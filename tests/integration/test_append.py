@@ -11,7 +11,7 @@ from psycopg import Connection
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
-from consumers.store.append import append
+from consumers.store.append import append, fill
 from schemas.columns import from_events
 from schemas.events import PriceUpdated
 from schemas.topics import topic_of_event
@@ -85,3 +85,13 @@ def test_a_column_that_no_event_fills_takes_its_default_also_for_repeats(connect
     append(connection, batch([10, 11]))
     found = connection.execute("select sequence, venue from prices order by 1").fetchall()
     assert found == [(10, "XNAS"), (11, "XNAS")]
+
+
+def test_what_a_table_lacks_is_filled_in_and_counted(connection: Connection) -> None:
+    append(connection, batch([*range(10, 100), *range(110, 199)]))
+    with capture_logs() as logs:
+        filled = fill(connection, batch([*range(300), 250]))
+    assert filled.added == 298 - 90 - 89
+    assert set(filled.refused) == {(PARTITION, 1_007), (PARTITION, 1_200)}
+    assert stored(connection) == [number for number in range(300) if number not in (7, 200)]
+    assert logs == []

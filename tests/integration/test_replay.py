@@ -2,142 +2,33 @@
 
 import json
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
-from confluent_kafka import Message, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined] # it is theirs to give
+from confluent_kafka import TopicPartition
+from confluent_kafka.admin import AdminClient
 from pydantic import SecretStr
 
 from consumers.archive.archive import Archive
 from consumers.archive.stores import open_store
-from consumers.replay.job import Counts, loads
+from consumers.replay import seeding
+from consumers.replay.job import Counts
 from consumers.replay.jobs import Jobs
 from consumers.store.store import Store
 from gateway.database import pool
 from gateway.watch.meters import group_lags
 from gateway.watch.replays import newest
-from schemas.topics import topics
-from sentio import kafka as kafka_access
 from sentio import lag
-from sentio.cli.main import main
-from sentio.config import ConsumerSettings, Settings, WatchSettings, load
+from sentio.config import ConsumerSettings, WatchSettings, load
 from sentio.database import migrate
-from sentio.testing.servers import Kafka
 from tests.archives import archive_settings, ends
 from tests.pipeline import count, rows, running, until
-from tests.samples import encoded, trade
-
-TRADES = topics()["trades.executed"]
-MINUTE_MS = 60_000
-
-
-class Replays:
-    """Runs `sentio replay` with the settings of one test, and reads what came of it."""
-
-    def __init__(self, settings: Settings, folder: Path, said: pytest.CaptureFixture[str]) -> None:
-        self.settings = settings
-        self.folder = folder
-        self.topic = TRADES.full_name(settings.topic_prefix)
-        self._said = said
-
-    def __call__(self, *arguments: str, status: int = 0) -> str:
-        """In this process: a new one takes seconds on a busy machine."""
-        self._said.readouterr()
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(sys, "argv", ["sentio", "replay", *arguments])
-            handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-            try:
-                main()
-            except SystemExit as end:
-                found = end.code or 0
-            finally:
-                for number, handler in handlers.items():
-                    signal.signal(number, handler)
-        out, err = self._said.readouterr()
-        assert found == status, err
-        return out if status == 0 else err
-
-    @contextmanager
-    def begun(self, *arguments: str) -> Iterator["subprocess.Popen[bytes]"]:
-        with (self.folder / "said").open("wb") as said:
-            command = [sys.executable, "-m", "sentio", "replay", "run", "trades.executed", "--yes", *arguments]
-            process = subprocess.Popen(command, stdout=said, stderr=said)
-            try:
-                yield process
-            finally:
-                process.kill()
-                process.wait()
-
-    def killed_when_it_has_written(self, least: int, *arguments: str) -> str:
-        """The id of the job; some of it is written, some not."""
-        with self.begun(*arguments):
-            until(lambda: any(job["counts"]["written"] >= least for job in self.jobs()))
-        [job] = self.jobs()
-        assert job["counts"]["written"] < job["offsets"]
-        return str(job["id"])
-
-    def jobs(self) -> list[dict[str, Any]]:
-        return [loads(path.read_text()).as_json() for path in sorted((self.folder / "state").glob("*.json"))]
-
-    def publish(self, number: int, *, partition: int | None = None, **more: Any) -> None:
-        """So many trades, a minute apart in their own time and in the log's, until an hour ago."""
-        producer = Producer({"bootstrap.servers": self.settings.kafka, "linger.ms": 5})
-        first_ms = int(time.time() * 1000) - (number + 60) * MINUTE_MS
-        for each in range(number):
-            event = trade(each)
-            place = each % 3 if partition is None else partition
-            at_ms = first_ms + each * MINUTE_MS
-            value = encoded(event, number=each)
-            producer.produce(self.topic, value, event.symbol.encode(), partition=place, timestamp=at_ms, **more)
-        assert producer.flush(60) == 0
-
-    def produce(self, value: bytes, partition: int = 0) -> None:
-        producer = Producer({"bootstrap.servers": self.settings.kafka})
-        producer.produce(self.topic, value, b"TQQQ", partition=partition)
-        assert producer.flush(60) == 0
-
-    def messages(self, topic: str) -> list[Message]:
-        states = kafka_access.describe(self.settings.kafka, [topic])
-        places = [(topic, partition) for partition in range(states[topic].partitions)]
-        spans = kafka_access.spans(self.settings.kafka, places)
-        return [message for found in kafka_access.read(self.settings.kafka, spans) for message in found]
-
-    def groups(self) -> set[str]:
-        admin = AdminClient({"bootstrap.servers": self.settings.kafka})  # has to outlive its futures
-        listed = admin.list_consumer_groups().result(20)
-        return {group.group_id for group in listed.valid if group.group_id.startswith(self.settings.topic_prefix)}
-
-
-@pytest.fixture
-def replay(
-    kafka: Kafka, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Replays:
-    """With the topic of trades, three partitions of it."""
-    monkeypatch.setenv("SENTIO_KAFKA", kafka.bootstrap)
-    monkeypatch.setenv("SENTIO_TOPIC_PREFIX", kafka.prefix)
-    monkeypatch.setenv("SENTIO_REPLAY_STATE", str(tmp_path / "state"))
-    monkeypatch.setenv("SENTIO_DATABASE", "postgresql://127.0.0.1:1/none")
-    admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
-    name = TRADES.full_name(kafka.prefix)
-    admin.create_topics([NewTopic(name, 3)])[name].result(60)
-    return Replays(Settings(kafka=kafka.bootstrap, topic_prefix=kafka.prefix), tmp_path, capsys)
-
-
-def sequences(path: Path) -> list[int]:
-    return sorted(json.loads(line)["sequence"] for line in path.read_text().splitlines())
-
-
-def whole(message: Message) -> tuple[object, ...]:
-    """All of a record but its offset and what the replay adds."""
-    headers = [header for header in message.headers() or () if header[0] != "x-replay-id"]
-    return message.partition(), message.key(), message.value(), message.timestamp(), headers
+from tests.replays import Replays, sequences, whole
 
 
 def test_a_plan_says_what_would_be_read_and_a_range_is_asked_by_time_or_offset(replay: Replays, tmp_path: Path) -> None:
@@ -266,7 +157,7 @@ def test_a_replay_into_a_topic_that_is_killed_goes_on_and_writes_everything_once
     assert sorted(map(whole, replay.messages(copy)), key=repr) == sorted(
         map(whole, replay.messages(replay.topic)), key=repr
     )
-    assert done["counts"] == {"read": 1_500, "written": 1_500, "undecodable": 0}
+    assert done["counts"] == asdict(Counts(read=1_500, written=1_500))
     assert "there is nothing to go on with" in replay("run", "--resume", killed, status=1)
     assert "complete" in replay("status")
 
@@ -364,6 +255,15 @@ def test_speed_keeps_the_order_and_the_distance_of_event_times(replay: Replays, 
     assert written == list(range(60))
 
 
+@pytest.fixture
+def settings(replay: Replays, database: str, monkeypatch: pytest.MonkeyPatch) -> ConsumerSettings:
+    """Of a consumer on the log of the replay, and a database with its tables."""
+    monkeypatch.setenv("SENTIO_DATABASE", database)
+    settings = load(ConsumerSettings, kafka=replay.settings.kafka, topic_prefix=replay.settings.topic_prefix)
+    migrate(settings.database)
+    return settings
+
+
 class Copy(Store):
     """A new group that reads what the store reads."""
 
@@ -371,12 +271,7 @@ class Copy(Store):
     topics = ("trades.executed",)
 
 
-def test_a_new_group_begins_where_it_is_told_to(
-    replay: Replays, database: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("SENTIO_DATABASE", database)
-    settings = load(ConsumerSettings)
-    migrate(settings.database)
+def test_a_new_group_begins_where_it_is_told_to(replay: Replays, database: str, settings: ConsumerSettings) -> None:
     replay.publish(30)
     begin = ("--last", "70m", "--yes")
     replay("run", "trades.executed", "--into", "group:copy", "--owns-offsets", *begin)
@@ -390,3 +285,55 @@ def test_a_new_group_begins_where_it_is_told_to(
     assert "only a new group" in again
     live = replay("run", "trades.executed", "--into", "group:other", "--to", "2025-10-10", "--yes", status=2)
     assert "leave --to" in live
+
+
+class Killed(BaseException):
+    """As SIGKILL would: nobody notes anything."""
+
+
+class KilledInBetween(AdminClient):
+    def alter_consumer_group_offsets(self, *_: Any, **__: Any) -> Any:
+        raise Killed
+
+
+def killed_in_between(replay: Replays, *options: str) -> str:
+    """The id of a job that has told the database where a new group begins, and not Kafka."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(seeding, "AdminClient", KilledInBetween)
+        with pytest.raises(Killed):
+            replay("run", "trades.executed", "--into", "group:copy", "--yes", *options)
+    return str(replay.jobs()[-1]["id"])
+
+
+def test_a_group_whose_job_was_killed_between_database_and_kafka_begins_where_it_was_told_to(
+    replay: Replays, database: str, settings: ConsumerSettings
+) -> None:
+    replay.publish(30)
+    killed = killed_in_between(replay, "--owns-offsets", "--last", "70m")
+    stood = rows(database, "select * from consumer_offsets order by partition")
+    assert len(stood) == 3
+    assert replay.groups() == set()
+    another = replay("run", "trades.executed", "--into", "group:copy", "--owns-offsets", "--yes", status=2)
+    assert "it has offsets in the database already" in another
+
+    assert "copy begins where the plan says" in replay("run", "--resume", killed)
+    assert rows(database, "select * from consumer_offsets order by partition") == stood
+    assert replay.groups() == {f"{replay.settings.topic_prefix}.copy"}
+    wanted = 30 - sum(row[4] for row in stood)
+    with running(Copy(settings), settings):
+        until(lambda: count(database, "trades") == wanted)
+
+
+@pytest.mark.usefixtures("settings")
+@pytest.mark.parametrize(
+    "change", ["next_offset = next_offset + 1", "generation = 1", "topic_id = 'another'", "topic = topic || '.other'"]
+)
+def test_a_group_that_stands_elsewhere_or_was_claimed_since_is_not_ours(
+    replay: Replays, database: str, change: str
+) -> None:
+    replay.publish(9)
+    killed = killed_in_between(replay, "--owns-offsets")
+    rows(database, f"update consumer_offsets set {change} where partition = 1 returning 1")
+    assert "it has offsets in the database already" in replay("run", "--resume", killed, status=2)
+    assert replay.groups() == set()
+    assert replay.jobs()[-1]["state"] == "failed"

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 from confluent_kafka import Consumer as KafkaConsumer
 
-from consumers import deadletters, group
+from consumers import deadletters, waiting
 from sentio import kafka
 from sentio.testing.fake import FakeBroker
 from tests.notebook import GROUP, PARTITIONS, TOPIC
@@ -19,8 +19,8 @@ def broker(monkeypatch: pytest.MonkeyPatch) -> FakeBroker:
     made.create_topic(f"{TOPIC}.dead")
     monkeypatch.setattr(kafka, "describe", made.describe)
     monkeypatch.setattr(deadletters, "Producer", made.producer)
-    monkeypatch.setattr(group, "BACKOFF_FIRST_S", 0.01)
-    monkeypatch.setattr(group, "BACKOFF_MOST_S", 0.05)
+    monkeypatch.setattr(waiting, "FIRST_S", 0.01)
+    monkeypatch.setattr(waiting, "MOST_S", 0.05)
     return made
 
 

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from consumers import deadletters, group
+from consumers import deadletters, waiting
 from sentio.batch import Batch
 from sentio.errors import Fatal, Poison, Retryable
 from sentio.kafka import Place
@@ -258,7 +258,7 @@ def test_failing_open_is_tried_again(broker: FakeBroker) -> None:
 
 
 def test_stop_ends_a_wait_at_once(broker: FakeBroker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(group, "BACKOFF_FIRST_S", 60.0)
+    monkeypatch.setattr(waiting, "FIRST_S", 60.0)
     failing = Failing()
     notebook = Notebook(failing)
     send(broker, *good(1))

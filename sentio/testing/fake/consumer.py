@@ -133,10 +133,13 @@ class FakeConsumer:
             known = self._broker.group(self.group_id).committed
             return [TopicPartition(*place, known.get(place, OFFSET_INVALID)) for place in _places(partitions)]
 
-    def get_watermark_offsets(self, partition: TopicPartition, timeout: float = -1) -> tuple[int, int]:  # noqa: ARG002
+    def offsets_for_times(self, partitions: list[TopicPartition], timeout: float = -1) -> list[TopicPartition]:  # noqa: ARG002
+        """First offset at or after each time, -1 where there is none; of a logical offset the one behind it."""
         with self._broker.changed:
-            log = self._broker.log((partition.topic, partition.partition))
-            return log.oldest, log.next
+            return [
+                TopicPartition(*place, _at(self._broker.log(place), asked.offset))
+                for place, asked in _places(partitions).items()
+            ]
 
     def close(self) -> None:
         if self._closed:
@@ -223,6 +226,12 @@ class FakeConsumer:
             reading.end_said = log.next
             found.append(_event(place, log.next, KafkaError(KafkaError._PARTITION_EOF)))  # noqa: SLF001 - its public name
         return found
+
+
+def _at(log: "Log", time_ms: int) -> int:
+    if time_ms in (OFFSET_BEGINNING, OFFSET_END):
+        return log.oldest if time_ms == OFFSET_BEGINNING else log.next
+    return next((message.offset() or 0 for message in log.messages if message.timestamp()[1] >= time_ms), -1)
 
 
 def _places(partitions: Iterable[TopicPartition]) -> dict[Place, TopicPartition]:
