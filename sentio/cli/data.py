@@ -57,6 +57,8 @@ def lag(*, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
         print(json.dumps([asdict(row) for row in rows]))
         return
     table = Table("group", "topic", "partition", "read up to", "end", "lag", "oldest unread", box=None, pad_edge=False)
+    for column in table.columns[:2]:
+        column.overflow = "fold"
     for column in table.columns[2:]:
         column.justify = "right"
     for row in rows:

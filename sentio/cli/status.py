@@ -132,6 +132,8 @@ def _groups(state: "State") -> "RenderableType":
     from rich.table import Table
 
     table = Table("group", "topic", "members", "lag", "oldest unread", "deleted in", box=None, pad_edge=False)
+    for column in table.columns[:2]:
+        column.overflow = "fold"
     for column in table.columns[2:]:
         column.justify = "right"
     for row in state.groups:
