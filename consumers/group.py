@@ -71,6 +71,7 @@ class Group:
         self._client = connect(self._config())
         self._reader = reader_of(self._client)
         figures.PARTITIONS.labels(self._group_id).set_function(lambda: len(self._next))
+        figures.WAITING.labels(self._group_id).set_function(lambda: self._waiting or not self._assigned)
 
     @property
     def ready(self) -> bool:
@@ -87,7 +88,7 @@ class Group:
                 [*self._topics, *self._patterns],
                 on_assign=self._on_assign,
                 on_revoke=self._on_revoke,
-                on_lost=self._on_revoke,
+                on_lost=self._on_lost,
             )
             log.get().info("consuming", group=self._group_id, topics=self._topics)
             while not self._stop.is_set():
@@ -143,6 +144,11 @@ class Group:
         self._consumer.revoked(places)
         client.incremental_unassign(partitions)
         self._reader.remove(places)
+
+    def _on_lost(self, client: KafkaConsumer, partitions: list[TopicPartition]) -> None:
+        """The session is over, as after a long silence of the broker: no member until it has joined again."""
+        self._assigned = False
+        self._on_revoke(client, partitions)
 
     def _forget(self, places: Iterable[Place]) -> None:
         for place in places:
@@ -334,13 +340,11 @@ class Group:
                 break
             if not self._waiting:
                 self._waiting = True
-                figures.WAITING.labels(self._group_id).set(1)
                 self._client.pause([TopicPartition(*place) for place in self._next])
             if self._wait(backoff.next_s()):
                 raise _Stopped
         if self._waiting:
             self._waiting = False
-            figures.WAITING.labels(self._group_id).set(0)
             self._once.reset()
             log.get().info("going on", after=what)
             self._client.resume([TopicPartition(*place) for place in self._next])

@@ -5,7 +5,7 @@ The group's own code does it; here is what is different about it. Comparing and 
 
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, ClassVar
@@ -19,12 +19,14 @@ from consumers.sink import DatabaseConsumer
 from schemas.topics import topics
 from sentio import database, kafka, log
 from sentio.batch import Batch
-from sentio.errors import Fatal, SettingError
+from sentio.config import Settings
+from sentio.errors import Fatal, Retryable, SettingError
 from sentio.kafka import Place
 
 NAME = re.compile(r"^shadow_[a-z0-9_]{1,43}$")  # with a margin to PostgreSQL's 63 bytes of a name
 LOCK = 0x53484457  # "SHDW": one member makes the shadow, the others wait
 LOOK_EVERY_S = 1.0
+FORGOTTEN_S = 60.0  # more than a session of a member that was killed
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,8 +153,8 @@ class InShadow(DatabaseConsumer):
         )
 
 
-def drop(connection: Connection, name: str) -> None:
-    """Forget a shadow: tables, offsets and marks, in the caller's transaction."""
+def drop(connection: Connection, name: str) -> list[str]:
+    """Forget a shadow: tables, offsets and marks, in the caller's transaction. Its groups, for `forget` after that."""
     found = connection.execute("select group_name from shadows where name = %s", [name]).fetchall()
     groups = [group for (group,) in found]
     # In the order in which members lock them: a batch of theirs is finished, or finds that it has no place any more.
@@ -162,6 +164,26 @@ def drop(connection: Connection, name: str) -> None:
     for table in ("consumer_offsets", "consumer_marks", "shadows"):
         connection.execute(f"delete from {table} where group_name = any(%s)", [groups])
     connection.execute(sql.SQL("drop schema {} cascade").format(sql.Identifier(name)))
+    return groups
+
+
+def forget(settings: Settings, groups: Iterable[str]) -> str | None:
+    """Have Kafka forget the groups of a shadow that is gone, so that nobody takes them for groups that are behind.
+
+    Their processes end by themselves; one that was killed is a member until its session is over, and is waited for.
+    Returns what could not be done, None if nothing: the shadow is gone all the same.
+    """
+    until_s = time.monotonic() + FORGOTTEN_S
+    for name in groups:
+        group = f"{settings.topic_prefix}.{name}"
+        try:
+            while not kafka.forget_group(settings.kafka, group):
+                if time.monotonic() >= until_s:
+                    return f"group {group} has members in Kafka still, and is seen by 'sentio lag': are they running?"
+                time.sleep(LOOK_EVERY_S / 4)
+        except Retryable as failure:
+            return f"group {group} is seen by 'sentio lag' still: {failure}"
+    return None
 
 
 def _firsts(bootstrap: str, places: Sequence[Place], since: datetime | None) -> dict[Place, int]:

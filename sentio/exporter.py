@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 
 from prometheus_client import CollectorRegistry
@@ -13,7 +13,7 @@ from sentio import log, metrics, survey
 from sentio.config import ObservedSettings
 from sentio.errors import Retryable, SettingError
 from sentio.hours import is_open
-from sentio.lag import Lag, lags
+from sentio.lag import Lag, by_topic, lags
 from sentio.stopping import on_stop
 
 PERIOD_S = 15.0
@@ -60,13 +60,14 @@ class Exporter(Collector):
         found = lags(self._settings)
         spans = survey.spans(self._settings)
         beats = survey.last_beats(self._settings)
-        self._families = [*_lags(found, self._settings.topic_prefix, spans), *_topics(spans), *_engines(beats)]
+        kept_s = survey.kept_s(self._settings, spans)
+        self._families = [*_lags(found, self._settings.topic_prefix, kept_s), *_topics(spans), *_engines(beats)]
         self._seen_s = time.monotonic()
         log.get().debug("looked", seconds=round(self._seen_s - began_s, 3))
 
     def describe(self) -> Iterator[Metric]:
         """The same, without a value."""
-        yield from (*_lags([], "", []), *_topics([]), *_engines([]), *self._own())
+        yield from (*_lags([], "", {}), *_topics([]), *_engines([]), *self._own())
 
     def collect(self) -> Iterator[Metric]:
         yield from self._own()
@@ -78,7 +79,7 @@ class Exporter(Collector):
         yield GaugeMetricFamily("sentio_trading_hours", "1 while the market is open", is_open(datetime.now(UTC)))
 
 
-def _lags(found: list[Lag], prefix: str, spans: list[survey.Span]) -> Iterator[Metric]:
+def _lags(found: list[Lag], prefix: str, kept_s: Mapping[str, float]) -> Iterator[Metric]:
     offsets = GaugeMetricFamily("sentio_lag_offset", "Where a group has read to", labels=_BY_PARTITION)
     records = GaugeMetricFamily("sentio_lag_records", "Records between there and the end", labels=_BY_PARTITION)
     seconds = GaugeMetricFamily(
@@ -91,18 +92,15 @@ def _lags(found: list[Lag], prefix: str, spans: list[survey.Span]) -> Iterator[M
         "Until the oldest record that a group has not read is deleted",
         labels=("group", "topic"),
     )
-    kept_s = {span.name: span.retention_s for span in spans}
-    oldest_s: dict[tuple[str, str], float] = {}
     for row in found:
         topic = row.topic.removeprefix(f"{prefix}.")
         place = (row.group, topic, str(row.partition))
         offsets.add_metric(place, row.offset)
         records.add_metric(place, row.lag)
         seconds.add_metric(place, row.oldest_unread_s)
-        oldest_s[row.group, topic] = max(oldest_s.get((row.group, topic), 0.0), row.oldest_unread_s)
-    for (group, topic), age_s in oldest_s.items():
-        if (retention_s := kept_s.get(topic)) is not None:
-            left.add_metric((group, topic), retention_s - age_s)
+    for (group, topic), behind in by_topic(found, kept_s).items():
+        if behind.retention_left_s is not None:
+            left.add_metric((group, topic.removeprefix(f"{prefix}.")), behind.retention_left_s)
     yield from (offsets, records, seconds, left)
 
 

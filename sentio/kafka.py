@@ -1,5 +1,6 @@
 """How every process speaks to Kafka: client settings, topic identity, and bounded reads without a group."""
 
+import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,7 @@ Place = tuple[str, int]
 """(full topic name, partition)"""
 
 REQUEST_TIMEOUT_S = 10.0
+CONNECT_S = 2.0
 
 
 def client(bootstrap: str, *, name: str = "sentio") -> dict[str, Any]:
@@ -95,6 +97,26 @@ class TopicState:
     partitions: int
 
 
+def silent(bootstrap: str, failure: KafkaException | TimeoutError) -> Retryable:
+    """What to say of a broker that did not answer: librdkafka's word alone is that something failed in transport."""
+    said = failure.args[0].str() if isinstance(failure, KafkaException) else "Timed out"
+    return Retryable(f"kafka at {bootstrap} (SENTIO_KAFKA) does not answer: {_unreachable(bootstrap) or said}")
+
+
+def _unreachable(bootstrap: str) -> str | None:
+    """Why none of the addresses takes a connection; None if one does."""
+    causes = []
+    for address in bootstrap.split(","):
+        host, _, port = address.strip().rpartition(":")
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_S).close()
+        except (OSError, ValueError) as cause:
+            causes.append(f"{address.strip()}: {getattr(cause, 'strerror', None) or cause}")
+        else:
+            return None
+    return "; ".join(causes)
+
+
 def describe(bootstrap: str, names: Iterable[str]) -> dict[str, TopicState]:
     """State of each of these topics that exists; raises `Retryable` when the broker does not answer."""
     wanted = list(names)
@@ -109,9 +131,25 @@ def describe(bootstrap: str, names: Iterable[str]) -> dict[str, TopicState]:
                 continue
             raise Retryable(f"kafka at {bootstrap} (SENTIO_KAFKA): {failure.args[0].str()}") from failure
         except TimeoutError as failure:
-            raise Retryable(f"kafka at {bootstrap} does not answer") from failure
+            raise silent(bootstrap, failure) from failure
         found[name] = TopicState(str(topic.topic_id), len(topic.partitions))
     return found
+
+
+def forget_group(bootstrap: str, group: str) -> bool:
+    """Delete what Kafka knows of a group; False where it has members still. Raises `Retryable`."""
+    admin = AdminClient(client(bootstrap))
+    try:
+        admin.delete_consumer_groups([group], request_timeout=REQUEST_TIMEOUT_S)[group].result(REQUEST_TIMEOUT_S + 1)
+    except KafkaException as failure:
+        error = failure.args[0]
+        if error.code() == KafkaError.NON_EMPTY_GROUP:
+            return False
+        if error.code() != KafkaError.GROUP_ID_NOT_FOUND:
+            raise Retryable(f"kafka at {bootstrap} (SENTIO_KAFKA): group {group}: {error.str()}") from failure
+    except TimeoutError as failure:
+        raise silent(bootstrap, failure) from failure
+    return True
 
 
 def ends(consumer: Consumer, places: Iterable[Place]) -> dict[Place, tuple[int, int]]:

@@ -1,7 +1,7 @@
 """How far each group of the platform is behind the end of the log, in records and in seconds."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicPartition
@@ -27,6 +27,28 @@ class Lag:
     end: int
     lag: int
     oldest_unread_s: float
+
+
+@dataclass(slots=True)
+class Behind:
+    """One group in one topic, its partitions added."""
+
+    records: int = 0
+    oldest_unread_s: float = 0.0
+    retention_left_s: float | None = None
+    """Until Kafka may delete what it has not read; None: the topic is kept for ever, or by key."""
+
+
+def by_topic(rows: Iterable[Lag], kept_s: Mapping[str, float]) -> dict[tuple[str, str], Behind]:
+    """By group and topic. ``kept_s``: for how long Kafka keeps a topic's records, as `sentio.survey` finds it."""
+    found: dict[tuple[str, str], Behind] = {}
+    for row in rows:
+        one = found.setdefault((row.group, row.topic), Behind())
+        one.records += row.lag
+        one.oldest_unread_s = max(one.oldest_unread_s, row.oldest_unread_s)
+        if row.topic in kept_s:
+            one.retention_left_s = kept_s[row.topic] - one.oldest_unread_s
+    return found
 
 
 def lags(settings: Settings) -> list[Lag]:
@@ -56,7 +78,7 @@ def _committed(settings: Settings) -> dict[str, dict[Place, int]]:
             partitions = future.result(TIMEOUT_S).topic_partitions
             found[name] = {(p.topic, p.partition): p.offset for p in partitions if p.offset >= 0}
     except (KafkaException, TimeoutError) as failure:
-        raise Retryable(f"kafka at {settings.kafka} (SENTIO_KAFKA) does not answer: {failure}") from failure
+        raise kafka.silent(settings.kafka, failure) from failure
     return found
 
 

@@ -18,7 +18,6 @@ from schemas import codec
 from schemas.topics import topics
 from sentio import kafka
 from sentio.config import Settings
-from sentio.errors import Retryable
 from sentio.kafka import Place
 from sentio.letters import DEAD_SUFFIX
 
@@ -87,6 +86,17 @@ def spans(settings: Settings) -> list[Span]:
     return found
 
 
+def kept_s(settings: Settings, found: Iterable[Span]) -> dict[str, float]:
+    """For how long Kafka keeps the records of these topics, by full name; those that it deletes by time."""
+    return {f"{settings.topic_prefix}.{span.name}": span.retention_s for span in found if span.retention_s is not None}
+
+
+def retention_s(settings: Settings, names: Collection[str]) -> dict[str, float]:
+    """The same of topics by full name, asked of Kafka; raises `Retryable`. Names that are none are left out."""
+    states = kafka.describe(settings.kafka, names)
+    return _retention_s(AdminClient(kafka.client(settings.kafka)), settings, states)
+
+
 def last_beats(settings: Settings) -> list[LastBeat]:
     """The newest heartbeat of each engine that was heard of lately; raises `Retryable`."""
     topic = topics()["engine.heartbeat"]
@@ -120,7 +130,7 @@ def _offsets(admin: AdminClient, settings: Settings, places: Collection[Place]) 
         try:
             ends.append(kafka.listed(admin, places, spec, isolation=IsolationLevel.READ_COMMITTED, timeout_s=TIMEOUT_S))
         except (KafkaException, TimeoutError) as failure:
-            raise _silent(settings, failure) from failure
+            raise kafka.silent(settings.kafka, failure) from failure
     first, last = ends
     return {place: (offset, last[place]) for place, offset in first.items()}
 
@@ -132,12 +142,8 @@ def _retention_s(admin: AdminClient, settings: Settings, names: Iterable[str]) -
         try:
             config = {name: entry.value for name, entry in future.result(TIMEOUT_S).items()}
         except (KafkaException, TimeoutError) as failure:
-            raise _silent(settings, failure) from failure
+            raise kafka.silent(settings.kafka, failure) from failure
         kept_ms = int(config["retention.ms"])
         if "delete" in config["cleanup.policy"] and kept_ms >= 0:
             found[resource.name] = kept_ms / 1_000
     return found
-
-
-def _silent(settings: Settings, failure: Exception) -> Retryable:
-    return Retryable(f"kafka at {settings.kafka} (SENTIO_KAFKA) does not answer: {failure}")

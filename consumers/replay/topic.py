@@ -145,18 +145,10 @@ class Topic:
 
     def drop(self, job: Job) -> None:
         """What was committed stays in the topic; only the group goes."""
-        group = _group(self._settings, job)
         if self._consumer is not None:
             self._consumer.close()
             self._consumer = None
-        admin = AdminClient(kafka.client(self._settings.kafka))
-        try:
-            admin.delete_consumer_groups([group])[group].result(CALL_S)
-        except KafkaException as failure:
-            if failure.args[0].code() != KafkaError.GROUP_ID_NOT_FOUND:
-                raise self._meaning(failure) from failure
-        except TimeoutError as failure:
-            raise self._silent() from failure
+        kafka.forget_group(self._settings.kafka, _group(self._settings, job))
 
     def close(self) -> None:
         if self._producer is not None and self._open:

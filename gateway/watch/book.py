@@ -10,7 +10,7 @@ from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from schemas.amounts import EXACT, price, product
+from schemas.amounts import EXACT, money, price, product
 
 NEW_YORK = ZoneInfo("America/New_York")
 MOST_ACCOUNTS = 50
@@ -40,7 +40,7 @@ class Figures:
     fills: int | None = None
     realized_pnl: Decimal | None = None
     notional: Decimal | None = None
-    """Sum of price times quantity of the fills, USD."""
+    """Sum of price times quantity of the fills, USD; each is rounded once, half even, as it is in statistics."""
 
     newest_trade: str | None = None
     """Its event_id."""
@@ -72,7 +72,7 @@ class Account:
     def trade(self, row: Mapping[str, Any]) -> None:
         self.fills += 1
         self.realized_pnl = EXACT.add(self.realized_pnl, row["realized_pnl"] or NONE)
-        self.notional = EXACT.add(self.notional, product(row["price"], row["quantity"]))
+        self.notional = EXACT.add(self.notional, money(product(row["price"], row["quantity"])))
         key = (row["executed_at"], as_uuid(row["event_id"]))
         self.newest_trade = max(self.newest_trade or key, key)
 

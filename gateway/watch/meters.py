@@ -16,13 +16,15 @@ from gateway.stream.product import MOST, OTHER
 from gateway.watch import replays
 from schemas import codec
 from schemas.topics import topics
-from sentio import kafka, lag, log
+from sentio import kafka, lag, log, survey
 from sentio.config import WatchSettings
 from sentio.errors import Retryable
 from sentio.kafka import Place
 from sentio.letters import DEAD_SUFFIX
 
-DAY_S = 86_400
+FOR_EVER_S = 10.0 * 365 * 86_400
+"""Retention left of a group that reads only what Kafka keeps for ever; a number, as JSON has no infinity."""
+
 RATE_S = 10.0
 """Over which a throughput is taken."""
 
@@ -79,15 +81,18 @@ def group_lags(settings: WatchSettings) -> list[GroupLag]:
 
     That of a replay into a topic is none: how far it is, is the replay's own business, and no alert.
     """
-    days = {topic.full_name(settings.topic_prefix): topic.kafka_days for topic in topics().values()}
-    found: dict[str, list[lag.Lag]] = {}
-    for one in lag.lags(settings):
-        if not (group := one.group.removeprefix(f"{settings.topic_prefix}.")).startswith(REPLAY):
-            found.setdefault(group, []).append(one)
+    own = f"{settings.topic_prefix}."
+    rows = [row for row in lag.lags(settings) if not row.group.removeprefix(own).startswith(REPLAY)]
+    found: dict[str, list[lag.Behind]] = {}
+    for (group, _), one in lag.by_topic(rows, survey.retention_s(settings, {row.topic for row in rows})).items():
+        found.setdefault(group.removeprefix(own), []).append(one)
     made = []
-    for group, rows in found.items():
-        left_s = min(days.get(row.topic, 7) * DAY_S - row.oldest_unread_s for row in rows)
-        made.append(GroupLag(group, sum(row.lag for row in rows), max(row.oldest_unread_s for row in rows), left_s))
+    for group, topics_of_it in found.items():
+        left_s = [one.retention_left_s for one in topics_of_it if one.retention_left_s is not None]
+        oldest_s = max(one.oldest_unread_s for one in topics_of_it)
+        made.append(
+            GroupLag(group, sum(one.records for one in topics_of_it), oldest_s, min(left_s, default=FOR_EVER_S))
+        )
     return sorted(made, key=lambda one: (one.retention_left_s, one.group))
 
 

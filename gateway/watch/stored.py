@@ -17,7 +17,7 @@ _WANTED = "unnest(%(accounts)s::text[], %(starts)s::timestamptz[]) as wanted (ac
 
 _FILLS = f"""
     select wanted.account, count(event_id) as fills, coalesce(sum(realized_pnl), 0) as realized_pnl,
-        coalesce(sum(price * quantity), 0) as notional
+        coalesce(sum(round_half_even(price * quantity, 6)), 0) as notional
     from {_WANTED}
     left join trades on trades.account = wanted.account and executed_at >= wanted.start_at and executed_at < {ONE_DAY}
     group by wanted.account

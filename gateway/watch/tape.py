@@ -71,14 +71,24 @@ class Tape:
         return not late and all(self.position.get(place, mark) <= mark for place, mark in marks.items())
 
     def drain(self, within_s: float) -> bool:
-        """Take all there is; whether the end was reached."""
+        """Take all there is; whether the end was reached, or what the end was at first: a busy log has no pause."""
         ends_s = time.monotonic() + within_s
+        ends: dict[Place, int] | None = None
         while time.monotonic() < ends_s:
+            ends = ends or self._known_ends()
             messages = self._consumer.consume(AT_ONCE, 0.02)
-            if not messages:
-                return True
             self._hear(messages, {})
+            if ends and (not messages or all(self.position[place] >= end for place, end in ends.items())):
+                return True
         return False
+
+    def _known_ends(self) -> dict[Place, int] | None:
+        """End of each partition as of the broker's last answer; None while it has not answered for all of them."""
+        known = {
+            place: self._consumer.get_watermark_offsets(TopicPartition(*place), cached=True) for place in self._beyond
+        }
+        ends = {place: marks[1] for place, marks in known.items() if marks and marks[1] >= 0}
+        return ends if len(ends) == len(known) else None
 
     def _late(self, marks: Mapping[Place, int]) -> list[Place]:
         return [p for p, mark in marks.items() if self.position.get(p, mark) < mark and not self._beyond[p]]

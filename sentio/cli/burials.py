@@ -53,14 +53,16 @@ def heaps(settings: RedriveSettings, wanted: Filter) -> list[Heap]:
 
 
 def print_heaps(found: Sequence[Heap]) -> None:
-    table = Table(
-        "letters", "redriven", "topic", "group", "type", "reason", "first (UTC)", "last (UTC)", "the last one"
-    )
+    """Three lines for each: a table would cut reason and place, which are what is wanted."""
     for heap in found:
-        times = (milliseconds_text(at_ms)[:19].replace("T", " ") for at_ms in (heap.first_ms, heap.last_ms))
-        words = map(_line, (heap.topic, heap.group, heap.type, heap.reason))
-        table.add_row(f"{heap.count:,}", f"{heap.redriven:,}", *words, *times, _line(heap.last_place))
-    Console().print(table if found else "no dead letters")
+        first, last = (milliseconds_text(at_ms)[:19].replace("T", " ") for at_ms in (heap.first_ms, heap.last_ms))
+        words = heap.topic, heap.group, heap.type, heap.reason, heap.last_place
+        topic, group, kind, reason, place = map(_plain, words)
+        print(f"{heap.count:,} of {topic}, refused by {group} ({kind}), {heap.redriven:,} of them redriven")
+        print(f"    {reason}")
+        print(f"    {first} to {last} UTC; the last one: {place}")
+    if not found:
+        print("no dead letters")
 
 
 def document(letter: DeadLetter) -> dict[str, Any]:
@@ -116,5 +118,10 @@ def _text(value: object) -> str:
 
 
 def _line(text: str) -> str:
+    """The same for a table of rich's, to which brackets are markup."""
+    return escape(_plain(text))
+
+
+def _plain(text: str) -> str:
     """Whatever it holds, one line that changes nothing on a terminal."""
-    return escape(text.encode("unicode_escape").decode("ascii"))
+    return text.encode("unicode_escape").decode("ascii")

@@ -11,6 +11,7 @@ from typing import Literal
 
 from sentio import config, database, topics
 from sentio.cli import state
+from sentio.cli.status import age
 from sentio.config import PREFIX, AccessSettings, PublisherSettings, load
 from sentio.errors import SentioError, SettingError
 
@@ -19,6 +20,10 @@ Level = Literal["ok", "warn", "bad"]
 SKEW_WARN_S, SKEW_BAD_S = 1.0, 30.0
 DISK_WARN, DISK_BAD = 0.15, 0.05
 """Of a file system, that is free."""
+
+LATE_S = 60.0
+LEFT_S = 86_400.0
+"""Until Kafka deletes what a group has not read: less of it is bad."""
 
 DESCRIPTORS = 65_536
 OTHERS = {"SENTIO_TOKEN", "SENTIO_TEST_", "SENTIO_CHAOS_"}
@@ -140,7 +145,8 @@ def _disk(spool: Path | None) -> Iterator[Finding]:
 def _kafka(settings: AccessSettings, seen: state.State) -> Iterator[Finding]:
     if seen.kafka is None:
         remedy = (
-            f"is it up, and is {PREFIX}KAFKA right in this shell? 'sentio stack up' prints the address of a local one"
+            f"is {PREFIX}KAFKA right in this shell? If so, its log says why it ended ('sentio stack status' shows where"
+            " that of a local one is, 'sentio stack up' starts it); docs/runbooks/broker-disk-full.md"
         )
         yield from (Finding("bad", "kafka", trouble, remedy) for trouble in seen.troubles if "kafka" in trouble)
         return
@@ -153,13 +159,27 @@ def _kafka(settings: AccessSettings, seen: state.State) -> Iterator[Finding]:
     for span in seen.topics:
         if span.dead_kept:
             found = f"{span.name}: {span.dead_kept:,} records could not be used"
-            yield Finding("warn", "dead letters", found, f"look at {span.name}.dead; docs/runbooks/schema-mistake.md")
+            yield Finding("warn", "dead letters", found, "sentio dead list; docs/runbooks/poison-storm.md")
     running = {row.group for row in seen.groups if row.members}
     for group in ("store", "aggregates"):
         if group not in running:
             yield Finding("warn", "groups", f"nobody runs {group}", f"sentio run {group}")
     if {"store", "aggregates"} <= running:
         yield Finding("ok", "groups", f"{', '.join(sorted(running))} run")
+    yield from _late(seen.groups)
+
+
+def _late(groups: list[state.GroupState]) -> Iterator[Finding]:
+    """Groups that are behind, each by the topic in which it is most so."""
+    worst: dict[str, state.GroupState] = {}
+    for row in groups:
+        worst[row.group] = max(worst.get(row.group, row), row, key=lambda one: one.oldest_unread_s)
+    for row in (one for one in worst.values() if one.oldest_unread_s > LATE_S):
+        found = f"{row.group} is {age(row.oldest_unread_s)} behind in {row.topic}: {row.lag:,} records"
+        level: Level = "warn"
+        if row.retention_left_s is not None and row.retention_left_s < LEFT_S:
+            level, found = "bad", f"{found}, which Kafka deletes in {age(max(0.0, row.retention_left_s))}"
+        yield Finding(level, "groups", found, "docs/runbooks/consumer-stuck.md")
 
 
 def _kafka_clock(settings: AccessSettings) -> Iterator[Finding]:

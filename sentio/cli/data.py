@@ -47,18 +47,29 @@ def lag(*, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
     from rich.console import Console
     from rich.table import Table
 
+    from sentio.cli.status import age
     from sentio.config import Settings, load
     from sentio.lag import lags
 
-    rows = lags(load(Settings))
+    settings = load(Settings)
+    rows = lags(settings)
     if as_json:
         print(json.dumps([asdict(row) for row in rows]))
         return
-    table = Table("group", "topic", "partition", "read up to", "end", "lag", "oldest unread")
+    table = Table("group", "topic", "partition", "read up to", "end", "lag", "oldest unread", box=None, pad_edge=False)
+    for column in table.columns[:2]:
+        column.overflow = "fold"
+    for column in table.columns[2:]:
+        column.justify = "right"
     for row in rows:
-        age = "-" if row.lag == 0 else f"{row.oldest_unread_s:,.1f} s"
-        table.add_row(row.group, row.topic, str(row.partition), str(row.offset), str(row.end), f"{row.lag:,}", age)
-    Console().print(table)
+        names = (name.removeprefix(f"{settings.topic_prefix}.") for name in (row.group, row.topic))
+        late = f"[yellow]{age(row.oldest_unread_s)}[/yellow]" if row.lag else "-"
+        table.add_row(*names, str(row.partition), str(row.offset), str(row.end), f"{row.lag:,}", late)
+    if rows:
+        Console().print(table)
+    late_ones = [row.oldest_unread_s for row in rows if row.lag]
+    oldest = f"; the oldest unread record came {age(max(late_ones))} ago" if late_ones else ""
+    print(f"{len(late_ones)} of {len(rows)} partitions have something unread{oldest}")
 
 
 def skip(

@@ -45,8 +45,9 @@ def swap(
             return
         from sentio.cli.swapping import Swap
 
-        done = Swap(connection, settings.topic_prefix, name, remove_extra=remove_extra).run(wait)
-        _show_swapped(name, done, as_json=as_json)
+        asked = Swap(connection, settings.topic_prefix, name, remove_extra=remove_extra)
+        _show_swapped(name, asked.run(wait), as_json=as_json)
+    _forget(settings, asked.gone)
 
 
 @app.command("list")
@@ -93,13 +94,14 @@ def drop(name: Name, *, yes: Yes = False) -> None:
     from consumers.shadow import drop as drop_shadow
     from sentio.cli.comparing import groups
 
-    with _connected("sentio-shadow") as (connection, _):
+    with _connected("sentio-shadow") as (connection, settings):
         of = ", ".join(groups(connection, name))
         if not yes:
             print(f"would remove {name} (of {of}); --yes does it")
             return
-        drop_shadow(connection, name)
+        gone = drop_shadow(connection, name)
     print(f"{name} is gone")
+    _forget(settings, gone)
 
 
 def show_days(days: "Sequence[Day]", *, as_json: bool) -> None:
@@ -180,6 +182,13 @@ def _show_swapped(name: str, done: "Sequence[Swapped]", *, as_json: bool) -> Non
             line += f", {each.kept:,} kept that the log does not have"
         print(line)
     print(f"{name} is in place, and gone; its groups go on where it stood")
+
+
+def _forget(settings: "DatabaseSettings", groups: "Sequence[str]") -> None:
+    from consumers.shadow import forget
+
+    if left := forget(settings, groups):
+        typer.echo(f"sentio: {left}", err=True)
 
 
 @contextmanager

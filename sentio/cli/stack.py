@@ -49,6 +49,8 @@ def status(root: Root = ROOT, *, as_json: Json = False) -> None:
     from rich.table import Table
 
     table = Table("component", "running", "pid", "address", "data", "log")
+    for column in (table.columns[3], table.columns[5]):
+        column.overflow = "fold"  # what is to be copied is not cut
     for each in components:
         running = "[green]yes[/green]" if each.running else "[red]no[/red]"
         size = f"{each.data_bytes / 1e6:,.0f} MB"

@@ -12,10 +12,10 @@ from confluent_kafka.admin import AdminClient
 
 from sentio import database, kafka
 from sentio.config import AccessSettings
-from sentio.errors import Retryable, SentioError
+from sentio.errors import SentioError
 from sentio.hours import is_open
-from sentio.lag import lags
-from sentio.survey import LastBeat, Span, last_beats, spans
+from sentio.lag import by_topic, lags
+from sentio.survey import LastBeat, Span, kept_s, last_beats, spans
 
 TIMEOUT_S = 10.0
 SILENT_S = 150.0
@@ -107,8 +107,7 @@ def _kafka(settings: AccessSettings) -> Kafka:
     try:
         found = admin.list_topics(timeout=TIMEOUT_S)
     except KafkaException as failure:
-        cause = failure.args[0].str()
-        raise Retryable(f"kafka at {settings.kafka} (SENTIO_KAFKA) does not answer: {cause}") from failure
+        raise kafka.silent(settings.kafka, failure) from failure
     ours = [name for name in found.topics if name.startswith(f"{settings.topic_prefix}.")]
     return Kafka(len(found.brokers), found.controller_id, len(ours))
 
@@ -135,20 +134,14 @@ def _edition(connection: psycopg.Connection) -> str:
 
 
 def _groups(settings: AccessSettings, topics: list[Span]) -> list[GroupState]:
-    kept_s = {span.name: span.retention_s for span in topics}
-    found: dict[tuple[str, str], GroupState] = {}
     rows = lags(settings)
     members = _members(settings, sorted({row.group for row in rows}))
-    for row in rows:
-        topic = row.topic.removeprefix(f"{settings.topic_prefix}.")
-        name = row.group.removeprefix(f"{settings.topic_prefix}.")
-        before = found.get((name, topic))
-        oldest_s = max(row.oldest_unread_s, before.oldest_unread_s if before else 0.0)
-        retention_s = kept_s.get(topic)
-        left_s = None if retention_s is None else retention_s - oldest_s
-        lag = row.lag + (before.lag if before else 0)
-        found[name, topic] = GroupState(name, topic, members.get(row.group, 0), lag, oldest_s, left_s)
-    return list(found.values())
+    found = []
+    for (group, topic), behind in by_topic(rows, kept_s(settings, topics)).items():
+        name, short = (full.removeprefix(f"{settings.topic_prefix}.") for full in (group, topic))
+        counted = members.get(group, 0), behind.records, behind.oldest_unread_s, behind.retention_left_s
+        found.append(GroupState(name, short, *counted))
+    return found
 
 
 def _members(settings: AccessSettings, groups: list[str]) -> dict[str, int]:
@@ -159,7 +152,7 @@ def _members(settings: AccessSettings, groups: list[str]) -> dict[str, int]:
         futures = admin.describe_consumer_groups(groups, request_timeout=TIMEOUT_S)
         return {name: len(future.result(TIMEOUT_S + 1).members) for name, future in futures.items()}
     except (KafkaException, TimeoutError) as failure:
-        raise Retryable(f"kafka at {settings.kafka} (SENTIO_KAFKA) does not answer: {failure}") from failure
+        raise kafka.silent(settings.kafka, failure) from failure
 
 
 def _clients(settings: AccessSettings) -> dict[str, int]:

@@ -74,6 +74,8 @@ def _screen(state: "State") -> "RenderableType":
 
     parts: list[RenderableType] = [Text.from_markup(line) for line in _heads(state)]
     parts += [Text(f"! {trouble}", style="red") for trouble in state.troubles]
+    if state.troubles:
+        parts.append(Text("! what to do: sentio doctor", style="red"))
     if state.topics:
         parts.append(_topics(state))
     if state.groups:
@@ -100,10 +102,11 @@ def _heads(state: "State") -> list[str]:
     for beat in state.engines:
         silent = beat.age_s > SILENT_S and beat.state != "stopped" and state.trading_hours
         colour = "red" if silent else "green"
-        said = f"{beat.state}, {beat.mode}, version {beat.version}, {_age(beat.age_s)} ago"
+        version = f"version {beat.version}" if beat.version else ""
+        said = ", ".join(filter(None, (beat.state, beat.mode, version, f"{age(beat.age_s)} ago")))
         lines.append(f"[{colour}]engine[/{colour}]    {escape(beat.engine)}: {escape(said)}")
     if not state.engines:
-        lines.append("[yellow]engine[/yellow]    none was heard of lately")
+        lines.append(f"[yellow]engine[/yellow]    {'none was heard of lately' if state.kafka else 'not known'}")
     if state.clients is None:
         lines.append("clients   known where SENTIO_REDIS is set")
     else:
@@ -120,7 +123,7 @@ def _topics(state: "State") -> "RenderableType":
         column.justify = "right"
     for span in state.topics:
         dead = f"[red]{span.dead_kept:,}[/red]" if span.dead_kept else "0"
-        kept = "by key" if span.retention_s is None else _age(span.retention_s)
+        kept = "by key" if span.retention_s is None else age(span.retention_s)
         table.add_row(span.name, str(span.partitions), f"{span.end - span.first:,}", f"{span.dead:,}", dead, kept)
     return _with_space(table)
 
@@ -129,12 +132,14 @@ def _groups(state: "State") -> "RenderableType":
     from rich.table import Table
 
     table = Table("group", "topic", "members", "lag", "oldest unread", "deleted in", box=None, pad_edge=False)
+    for column in table.columns[:2]:
+        column.overflow = "fold"
     for column in table.columns[2:]:
         column.justify = "right"
     for row in state.groups:
         members = str(row.members) if row.members else "[red]none[/red]"
-        late = f"[yellow]{_age(row.oldest_unread_s)}[/yellow]" if row.lag else "-"
-        left = "-" if row.retention_left_s is None or not row.lag else _age(row.retention_left_s)
+        late = f"[yellow]{age(row.oldest_unread_s)}[/yellow]" if row.lag else "-"
+        left = "-" if row.retention_left_s is None or not row.lag else age(row.retention_left_s)
         table.add_row(row.group, row.topic, members, f"{row.lag:,}", late, left)
     return _with_space(table)
 
@@ -145,7 +150,7 @@ def _with_space(table: "RenderableType") -> "RenderableType":
     return Padding(table, (1, 0, 0, 0))
 
 
-def _age(seconds: float) -> str:
+def age(seconds: float) -> str:
     """``3.2 s``, ``4 min``, ``5 h``, ``6 d``: as much as a glance takes in."""
     for limit_s, unit, length_s in ((90, "s", 1), (5_400, "min", 60), (172_800, "h", 3_600)):
         if seconds < limit_s:

@@ -51,6 +51,9 @@ class Swap:
         self._shadow = shadow
         self._remove_extra = remove_extra
         self._groups = groups(connection, shadow)
+        self.gone: list[str] = []
+        """Groups of the shadow, once it is swapped: Kafka knows of them still."""
+
         if "store" not in self._groups:
             raise Fatal(without_store(shadow))
 
@@ -74,7 +77,7 @@ class Swap:
             done = [self._swap_rows(topic) for topic in stored_topics()]
             if "aggregates" in self._groups:
                 done.append(self._swap_windows(held))
-            shadows.drop(self._connection, self._shadow)
+            self.gone = shadows.drop(self._connection, self._shadow)
         return done
 
     def _swap_windows(self, held: list[Position]) -> Swapped:

@@ -31,6 +31,9 @@ JAVA = [
 
 SETTINGS = Path(__file__).with_name("kafka.properties")
 
+ROOM_BYTES = 16 << 20
+"""With less the broker is not started: it writes into mapped files, and dies of that without a word of the disk."""
+
 
 class KafkaServer(Server):
     """One broker; all it has is under ``root``, and a second start goes on with it.
@@ -69,6 +72,7 @@ class KafkaServer(Server):
             self.stop()
         self._check()
         self.root.mkdir(parents=True, exist_ok=True)
+        self._check_room()
         return f"127.0.0.1:{self._run(self._command, cwd=self.root)}"
 
     def remove(self) -> None:
@@ -86,6 +90,15 @@ class KafkaServer(Server):
             raise Fatal("kafka needs Java 17 or newer, and there is no 'java' on the PATH")
         if not any(self.jars.glob("kafka_*.jar")):
             raise Fatal(f"no Kafka jars in {self.jars}; 'make setup' puts them there, or set {JARS_SETTING}")
+
+    def _check_room(self) -> None:
+        folder = self._data if self._data.exists() else self.root
+        free = shutil.disk_usage(folder).free
+        if free < ROOM_BYTES:
+            raise Fatal(
+                f"kafka is not started: the disk of {folder} is full ({free / 1e6:.0f} MB are free, it takes"
+                f" {ROOM_BYTES / 1e6:.0f}); make room as docs/runbooks/broker-disk-full.md says"
+            )
 
     def _configure(self, port: int) -> None:
         controller = processes.free_port(None)

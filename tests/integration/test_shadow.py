@@ -8,6 +8,7 @@ import pytest
 from consumers.shadow import Shadow
 from schemas.events import Event
 from sentio.config import ConsumerSettings
+from sentio.lag import lags
 from sentio.testing.servers import Kafka
 from tests.pipeline import consumer_settings
 from tests.samples import OPENING, minute, signal, trade
@@ -69,3 +70,5 @@ def test_a_damaged_table_is_rebuilt_compared_and_swapped(settings: ConsumerSetti
     print(done.output, done.exception)
     assert done.exit_code == 0
     assert tables(settings) == right
+    groups = {row.group.removeprefix(f"{settings.topic_prefix}.") for row in lags(settings)}
+    assert groups == {"store", "aggregates"}  # nobody takes the shadow's for groups that fall behind

@@ -17,7 +17,7 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from sentio.errors import Fatal
-from sentio.stack import processes
+from sentio.stack import kafka, processes
 from sentio.stack.kafka import JARS_SETTING, KafkaServer
 from sentio.stack.postgres import PostgresServer
 from sentio.stack.processes import Record
@@ -279,3 +279,11 @@ def read(addresses: Addresses) -> tuple[str, str]:
         row = connection.execute("SELECT text FROM texts").fetchone()
     assert row
     return (message.value() or b"").decode(), row[0]
+
+
+def test_broker_is_not_started_on_a_disk_without_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kafka, "ROOM_BYTES", 1 << 62)
+    server = KafkaServer(tmp_path / "kafka", dies_with_parent=True)
+    with pytest.raises(Fatal, match=rf"the disk of {server.root} is full .*broker-disk-full.md"):
+        server.start()
+    assert server.process is None

@@ -1,6 +1,7 @@
 """`sentio status` and `sentio doctor` on a real broker and database: what they show is there, what is wrong is named."""
 
 import json
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,9 +15,10 @@ from producers.publisher import EventPublisher
 from sentio.cli.clock import kafka_ahead_s
 from sentio.cli.main import app
 from sentio.config import ConsumerSettings, Settings
+from sentio.stack.processes import free_port
 from sentio.testing.servers import Kafka
 from tests.pipeline import consumer_settings, count, publisher_settings, running, until
-from tests.samples import trade
+from tests.samples import encoded, trade
 
 
 @pytest.fixture
@@ -90,6 +92,38 @@ def test_what_does_not_answer_is_named_and_the_rest_is_shown(settings: ConsumerS
     assert shown["kafka"]["topics"] == 16
     status, screen = asked(settings, "status", SENTIO_DATABASE=NOWHERE)
     assert (status, "does not answer" in screen, "trades.executed" in screen) == (1, True, True)
+
+
+def test_kafka_that_is_gone_is_named_with_the_cause_and_what_to_do(settings: ConsumerSettings) -> None:
+    gone = f"127.0.0.1:{free_port(None)}"
+    shown = seen(settings, status=1, SENTIO_KAFKA=gone)
+    assert shown["troubles"] == [f"kafka at {gone} (SENTIO_KAFKA) does not answer: {gone}: Connection refused"]
+    status, screen = asked(settings, "status", SENTIO_KAFKA=gone)
+    assert (status, "none was heard" in screen, "not known" in screen, "sentio doctor" in screen) == (
+        1,
+        False,
+        True,
+        True,
+    )
+    [found] = examined(settings, status=1, SENTIO_KAFKA=gone)["kafka"]
+    assert found["level"] == "bad"
+    assert "broker-disk-full.md" in found["remedy"]
+
+
+def test_doctor_names_a_group_that_is_behind(settings: ConsumerSettings, database: str) -> None:
+    with EventPublisher(publisher_settings(settings), name="engine") as publisher:
+        publisher.publish(trade(0))
+    with running(Store(settings), settings):
+        until(lambda: count(database, "trades") == 1)
+        until(lambda: any(row["lag"] == 0 for row in seen(settings)["groups"]))
+    name, hours_ago = f"{settings.topic_prefix}.trades.executed", int((time.time() - 3 * 3600) * 1000)
+    producer = Producer({"bootstrap.servers": settings.kafka})
+    for partition in range(3):
+        producer.produce(name, encoded(trade(1)), b"TQQQ", partition, timestamp=hours_ago)
+    assert producer.flush(10) == 0
+    late = [one for one in examined(settings, status=0)["groups"] if "behind" in one["found"]]
+    assert [(one["level"], one["remedy"]) for one in late] == [("warn", "docs/runbooks/consumer-stuck.md")]
+    assert late[0]["found"].startswith("store is 3.0 h behind in trades.executed: ")
 
 
 def test_doctor_names_what_to_do_about_topics_tables_and_settings(kafka: Kafka, database: str) -> None:

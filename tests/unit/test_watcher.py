@@ -70,6 +70,13 @@ def test_a_day_is_the_same_in_whatever_order_it_is_heard() -> None:
         assert [found.fills, found.realized_pnl, found.notional, found.exposure] == [5, 10, Decimal("22.5"), 30]
 
 
+def test_each_fill_is_rounded_as_in_statistics() -> None:
+    part: dict[str, Any] = {"quantity": Decimal("0.00000001"), "price": Decimal(50)}  # half a millionth: even is down
+    assert figures(*(trade(number, **part) for number in range(3))).notional == 0
+    part["price"] = Decimal("50.0000000001")
+    assert figures(*(trade(number, **part) for number in range(3))).notional == Decimal("0.000003")
+
+
 def test_repeats_count_once_and_an_older_or_impossible_day_not_at_all() -> None:
     assert figures(trade(1), trade(1), trade(0)).fills == 1
     assert figures(trade(0), trade(1, at=NOON - timedelta(days=1))).fills == 1
