@@ -83,7 +83,7 @@ class Replays:
 
     def publish(self, number: int, *, partition: int | None = None, **more: Any) -> None:
         """So many trades, a minute apart in their own time and in the log's, until an hour ago."""
-        producer = Producer({"bootstrap.servers": self.settings.kafka, "linger.ms": 5})
+        producer = Producer({"enable.idempotence": True, "bootstrap.servers": self.settings.kafka, "linger.ms": 5})
         first_ms = int(time.time() * 1000) - (number + 60) * MINUTE_MS
         for each in range(number):
             event = trade(each)
@@ -94,7 +94,7 @@ class Replays:
         assert producer.flush(60) == 0
 
     def produce(self, value: bytes, partition: int = 0) -> None:
-        producer = Producer({"bootstrap.servers": self.settings.kafka})
+        producer = Producer({"enable.idempotence": True, "bootstrap.servers": self.settings.kafka})
         producer.produce(self.topic, value, b"TQQQ", partition=partition)
         assert producer.flush(60) == 0
 

@@ -29,7 +29,7 @@ def test_a_position_taken_while_the_broker_is_slow_is_kept(own_kafka: KafkaServe
     settings = load(ConsumerSettings, kafka=bootstrap, topic_prefix="late", partitions=1)
     cluster.apply(settings, [change for change in cluster.plan(settings) if change.lines])
     topic = topics()["trades.executed"].full_name("late")
-    producer = Producer({"bootstrap.servers": bootstrap})
+    producer = Producer({"enable.idempotence": True, "bootstrap.servers": bootstrap})
     for _ in range(RECORDS):  # in batches of one, and a fetch takes four: later ones would follow a moved position
         producer.produce(topic, bytes(500))
         assert producer.flush(30) == 0

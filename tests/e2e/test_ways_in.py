@@ -230,7 +230,7 @@ def by_bridge(settings: SidecarSettings, events: list[Event], folder: Path) -> N
     admin = AdminClient({"bootstrap.servers": settings.kafka})
     for made in admin.create_topics([NewTopic(each.topic, 1) for each in maps]).values():
         made.result(20)
-    producer = Producer({"bootstrap.servers": settings.kafka, "linger.ms": 20})
+    producer = Producer({"enable.idempotence": True, "bootstrap.servers": settings.kafka, "linger.ms": 20})
     for count, (topic, message) in enumerate(_messages(events)):
         producer.produce(f"{settings.topic_prefix}.{topic}", json.dumps(message))
         if count % 10_000 == 0:

@@ -94,7 +94,7 @@ def test_without_losses_there_is_no_profit_factor(windows: Connection) -> None:
 def test_a_repeated_fill_is_counted_once(kafka: Kafka, database: str) -> None:
     settings = consumer_settings(kafka.bootstrap, kafka.prefix, database)
     name = topics()["trades.executed"].full_name(kafka.prefix)
-    producer = Producer({"bootstrap.servers": kafka.bootstrap})
+    producer = Producer({"enable.idempotence": True, "bootstrap.servers": kafka.bootstrap})
 
     def send(*numbers: int) -> None:
         for number in numbers:

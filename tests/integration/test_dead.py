@@ -41,7 +41,7 @@ def settings(kafka: Kafka, database: str, monkeypatch: pytest.MonkeyPatch) -> Co
 
 @pytest.fixture
 def raw(settings: ConsumerSettings) -> Producer:
-    return Producer({"bootstrap.servers": settings.kafka})
+    return Producer({"enable.idempotence": True, "bootstrap.servers": settings.kafka})
 
 
 def environment(settings: ConsumerSettings) -> dict[str, str]:

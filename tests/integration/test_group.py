@@ -29,7 +29,7 @@ def test_what_was_read_of_a_topic_that_is_lost_while_another_is_processed_is_lef
     publishing = load(PublisherSettings, kafka=kafka.bootstrap, topic_prefix=kafka.prefix, partitions=1)
     kafka_topics.apply(publishing, [change for change in kafka_topics.plan(publishing) if change.lines])
     names = {name: topics()[name].full_name(kafka.prefix) for name in Both.topics}
-    producer = Producer({"bootstrap.servers": kafka.bootstrap})
+    producer = Producer({"enable.idempotence": True, "bootstrap.servers": kafka.bootstrap})
     for number in range(3):
         producer.produce(names["trades.executed"], encoded(trade(number), number=number))
         producer.produce(names["signals.generated"], encoded(signal(number), number=number))

@@ -56,7 +56,7 @@ def test_exporter_shows_groups_topics_dead_letters_and_beats(settings: ConsumerS
         with running(reads, settings):
             until(lambda reads=reads: reads.records == 6)  # type: ignore[misc]
     trades = f"{settings.topic_prefix}.trades.executed"
-    producer = Producer({"bootstrap.servers": settings.kafka})
+    producer = Producer({"enable.idempotence": True, "bootstrap.servers": settings.kafka})
     long_ago_ms = int((now - timedelta(hours=1)).timestamp() * 1_000)
     for partition in range(3):
         producer.produce(trades, b"unread", partition=partition, timestamp=long_ago_ms)

@@ -34,7 +34,7 @@ def value(name: str, **labels: str) -> float:
 
 def test_a_group_counts_records_dead_letters_and_the_time_of_its_batches(settings: ConsumerSettings) -> None:
     group, topic = f"{settings.topic_prefix}.store", f"{settings.topic_prefix}.trades.executed"
-    producer = Producer({"bootstrap.servers": settings.kafka})
+    producer = Producer({"enable.idempotence": True, "bootstrap.servers": settings.kafka})
     producer.produce(topic, b"no event", b"k")
     assert producer.flush(10) == 0
     with EventPublisher(publisher_settings(settings), name="engine") as publisher:

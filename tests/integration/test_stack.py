@@ -260,7 +260,7 @@ def write(addresses: Addresses, text: str) -> None:
     """One record and one row."""
     admin = AdminClient({"bootstrap.servers": addresses.kafka})
     admin.create_topics([NewTopic("texts", 1, 1)])["texts"].result(timeout=10)
-    producer = Producer({"bootstrap.servers": addresses.kafka, "acks": "all"})
+    producer = Producer({"enable.idempotence": True, "bootstrap.servers": addresses.kafka, "acks": "all"})
     producer.produce("texts", text.encode())
     assert producer.flush(10) == 0
     with psycopg.connect(addresses.database) as connection:

@@ -59,7 +59,7 @@ def seen(settings: ConsumerSettings, *, status: int = 0, **more: str) -> dict[st
 
 
 def test_status_shows_kafka_database_topics_and_who_reads_them(settings: ConsumerSettings, database: str) -> None:
-    producer = Producer({"bootstrap.servers": settings.kafka})
+    producer = Producer({"enable.idempotence": True, "bootstrap.servers": settings.kafka})
     producer.produce(f"{settings.topic_prefix}.trades.executed", b"garbage", b"k")
     assert producer.flush(10) == 0
     with EventPublisher(publisher_settings(settings), name="engine") as publisher:
@@ -117,7 +117,7 @@ def test_doctor_names_a_group_that_is_behind(settings: ConsumerSettings, databas
         until(lambda: count(database, "trades") == 1)
         until(lambda: any(row["lag"] == 0 for row in seen(settings)["groups"]))
     name, hours_ago = f"{settings.topic_prefix}.trades.executed", int((time.time() - 3 * 3600) * 1000)
-    producer = Producer({"bootstrap.servers": settings.kafka})
+    producer = Producer({"enable.idempotence": True, "bootstrap.servers": settings.kafka})
     for partition in range(3):
         producer.produce(name, encoded(trade(1)), b"TQQQ", partition, timestamp=hours_ago)
     assert producer.flush(10) == 0

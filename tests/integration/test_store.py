@@ -42,7 +42,7 @@ def full(settings: ConsumerSettings, name: str = "trades.executed") -> str:
 
 @pytest.fixture
 def raw(settings: ConsumerSettings) -> Iterator[Producer]:
-    producer = Producer({"bootstrap.servers": settings.kafka})
+    producer = Producer({"enable.idempotence": True, "bootstrap.servers": settings.kafka})
     yield producer
     assert producer.flush(10) == 0
 
