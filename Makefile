@@ -106,7 +106,7 @@ test: setup $(PUSHER) $(SCHEMATHESIS) $(MOTO) $(NODE)/.complete
 
 # The proof of exactly-once for longer than `make test` runs it: three storms of a million events, each of a fresh seed.
 chaos: setup
-	SENTIO_CHAOS_EVENTS=$${SENTIO_CHAOS_EVENTS:-1000000} SENTIO_CHAOS_RUNS=$${SENTIO_CHAOS_RUNS:-3} $(BIN)/pytest tests/chaos $(ARGS)
+	SENTIO_CHAOS_EVENTS=$${SENTIO_CHAOS_EVENTS:-1000000} SENTIO_CHAOS_RUNS=$${SENTIO_CHAOS_RUNS:-3} $(BIN)/pytest -o faulthandler_timeout=0 tests/chaos $(ARGS)
 
 # Ours and the peers on the same data; ONLY=store is one of them, ARGS="--events 1000000" more of it. The gateway's needs cc,
 # runs 15,000 clients for CHURN_S seconds (600), and has Centrifugo beside it where CENTRIFUGO=path names its program.
