@@ -31,14 +31,14 @@ first five, and `log_` to the millisecond's end in which Kafka had it in its log
 that are far apart. Its total is the sidecar's. `idle` is what the
 sidecar takes of a core while its ring stays empty. `reading` is the reader by itself: a full ring to messages, in
 microseconds an event."""
-PROFILE = """A trade is its way into the slot with the checksum of 248 bytes, and its five texts: to find their
-ends, to copy them, to see that they are UTF-8. By itself a trade takes 40 ns here (60 before texts went in words), and half
-as much again while the other core is busy: the two share their units. The largest figure is the machine's: an interrupt,
-or another process on the core.
+PROFILE = """A trade is its way into the slot with the checksum of 248 bytes, and its five texts: to find their ends,
+to copy them, to see that they are UTF-8. By itself a trade takes 40 ns here (60 before texts went in words), and half
+as much again while the other core is busy: the two share their units. The largest figure is the machine's: an
+interrupt, or another process on the core.
 
 An event waits for the sidecar's next look, a millisecond at most while there is something, and for what follows: a
-round takes the sidecar some 35 µs of its own and librdkafka's request. At 10,000 a second and more the engine is awake
-all the time, on one of two cores: sidecar, the broker's Java and the consumer share the other."""
+round takes the sidecar some 35 µs of its own and librdkafka's request. At 10,000 a second and more the engine is
+awake all the time, on one of two cores: sidecar, the broker's Java and the consumer share the other."""
 EVENTS = 1_000_000
 RATE = 1_000_000
 KINDS = ("trades", "signals")
