@@ -209,12 +209,19 @@ static inline uint64_t sentio_mixed(uint64_t sum, const void *at)
     return sum << 29 | sum >> 35;
 }
 
-/* The same of a word that is copied. */
-static inline uint64_t sentio_carried(uint64_t sum, void *to, const void *at)
+/* Copies a word, and returns it. */
+static inline uint64_t sentio_moved(char *to, const char *from)
 {
     uint64_t word;
-    memcpy(&word, at, sizeof word);
+    memcpy(&word, from, sizeof word);
     memcpy(to, &word, sizeof word);
+    return word;
+}
+
+/* Copies a word, and mixes it into the sum. */
+static inline uint64_t sentio_carried(uint64_t sum, char *to, const char *at)
+{
+    const uint64_t word = sentio_moved(to, at);
     return sentio_mixed(sum, &word);
 }
 
@@ -298,16 +305,7 @@ __attribute__((noinline, cold, unused)) static int sentio_is_utf8(const char *te
     return 1;
 }
 
-/* Copies a word, and returns it. */
-static inline uint64_t sentio_moved(char *to, const char *from)
-{
-    uint64_t word;
-    memcpy(&word, from, sizeof word);
-    memcpy(to, &word, sizeof word);
-    return word;
-}
-
-/* The same of half a word. */
+/* `sentio_moved` of half a word. */
 static inline uint64_t sentio_half_moved(char *to, const char *from)
 {
     uint32_t half;

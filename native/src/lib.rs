@@ -2,11 +2,11 @@
 //!
 //! `layout` says how a version lies in bytes, `check` whether a message is sound (so that arrow-avro, which keeps half
 //! a row when it fails, is only ever given sound ones), `columns` takes the newest version's values as the check finds
-//! them, `json` writes them as text, `codec` decodes and encodes, `events` writes messages from typed events (`avro` says how values are
-//! written), `queues` reads
-//! messages past the Python client (`librdkafka`, `messages`), `ring` makes messages of what an engine wrote into a ring
-//! (`ring_python` is its face), `webhooks` makes swaps of webhooks' bodies (`webhook_text` reads their JSON,
-//! `webhooks_python` is its face), `fanout` sends to sockets, `python` is the module's face.
+//! them, `json` writes them as text, `codec` decodes and encodes, `events` writes messages from typed events (`avro`
+//! says how values are written), `queues` reads messages past the Python client (`librdkafka`, `messages`), `ring`
+//! makes messages of what an engine wrote into a ring (`ring_python` is its face), `webhooks` makes swaps of webhooks'
+//! bodies (`webhook_text` reads their JSON, `webhooks_python` is its face), `fanout` sends to sockets, `python` is the
+//! module's face.
 //! The rules are those of `schemas/codec_fastavro.py`; tests hold the two equal.
 
 mod avro;
