@@ -4,6 +4,8 @@ Two documents a partition: the head, which the group's member writes, and what c
 Readers take the head first: a file leaves the head only when the compacted one is known.
 """
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import TypeVar
 
 import pyarrow as pa
@@ -141,14 +143,16 @@ def read_file(store: Store, file: File, moving: Moving | None) -> pa.BufferReade
         return pa.BufferReader(opened.read())
 
 
-def open_file(store: Store, file: File, moving: Moving | None) -> pa.NativeFile:
-    """A file, to be read here and there."""
-    if moving is not None and moving.path == file.path:
+@contextmanager
+def open_file(store: Store, file: File, moving: Moving | None) -> Iterator[pa.NativeFile]:
+    """A file, to be read here and there meanwhile."""
+    at = moving.at if moving is not None and moving.path == file.path else file.path
+    with ExitStack() as reading:
         try:
-            return store.open(moving.at)
+            opened = reading.enter_context(store.open(at))
         except FileNotFoundError:  # in its place meanwhile
-            pass
-    return store.open(file.path)
+            opened = reading.enter_context(store.open(file.path))
+        yield opened
 
 
 def left(files: list[File], by: list[File]) -> list[File]:

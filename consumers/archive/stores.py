@@ -47,14 +47,25 @@ class Store:
             stream.close()
 
     def get(self, path: str) -> bytes:
-        with _trouble(), self.files.open_input_stream(self._full(path)) as stream:
-            data: bytes = stream.read()
+        with self.open(path) as file:
+            data: bytes = file.read()
         return data
 
-    def open(self, path: str) -> pa.NativeFile:
-        """An object, to be read here and there."""
-        with _trouble():
-            return self.files.open_input_file(self._full(path))
+    @contextmanager
+    def open(self, path: str) -> Iterator[pa.NativeFile]:
+        """An object, to be read here and there meanwhile."""
+        try:
+            with self.files.open_input_file(self._full(path)) as file:
+                yield file
+        except FileNotFoundError:
+            raise
+        except OSError as failure:
+            # Where it is deleted after it was opened, S3's client says other things than that it is not there.
+            with _trouble():
+                found = self.files.get_file_info(self._full(path))
+                if found.type == fs.FileType.NotFound:
+                    raise FileNotFoundError(path) from failure
+                raise
 
     def list(self, folder: str) -> dict[str, int]:
         """Path and size in bytes of every object in a folder and those below it."""

@@ -163,3 +163,17 @@ def test_where_no_archive_can_be_is_said_with_the_setting(place_in_bucket: Bucke
         open_store(wrong)
     with pytest.raises(SettingError, match="a folder, or s3://bucket/prefix"):
         open_store(wrong.model_copy(update={"archive": "ftp://somewhere"}))
+
+
+@pytest.mark.parametrize("size", [10, 10_000], ids=["small", "large"])
+def test_object_deleted_while_it_is_read_from_a_bucket_is_not_there(place_in_bucket: Bucket, size: int) -> None:
+    store = open_store(load(ArchiveSettings, **place_in_bucket.settings))
+    store.put("topic/file", bytes(size))
+
+    def deleted_in_the_middle() -> None:
+        with store.open("topic/file") as opened:
+            store.delete("topic/file")
+            opened.read()
+
+    with pytest.raises(FileNotFoundError, match="topic/file"):
+        deleted_in_the_middle()
