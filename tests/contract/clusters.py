@@ -14,6 +14,9 @@ from sentio.testing.servers import Kafka
 
 DEADLINE_S = 20.0
 
+HOUR_AGO_MS = time.time_ns() // 10**6 - 3_600_000
+"""A record's time within the retention: a broker deletes what is older, even while a test reads it."""
+
 GROUP = {"partition_assignment_strategy": "cooperative-sticky", "enable_partition_eof": False}
 GROUP |= {"auto_offset_reset": "earliest", "session_timeout_ms": 6_000, "heartbeat_interval_ms": 200}
 """What a member of a group has beyond `kafka.reader`, as in `consumers.group`; it begins where it

@@ -18,7 +18,7 @@ from confluent_kafka import (
 from sentio import kafka
 from sentio.errors import Retryable
 from sentio.kafka import TopicState
-from tests.contract.clusters import DEADLINE_S, Clients, Cluster, take, until, values
+from tests.contract.clusters import DEADLINE_S, HOUR_AGO_MS, Clients, Cluster, take, until, values
 
 
 def test_records_of_a_key_stay_in_one_partition_and_in_order(cluster: Cluster, clients: Clients) -> None:
@@ -163,22 +163,22 @@ def test_however_many_partitions_there_are_they_are_asked_for_at_once(cluster: C
 
 def test_first_offset_at_a_time_is_known_and_the_end_where_there_is_none(cluster: Cluster, clients: Clients) -> None:
     topic = cluster.create_topic(3)
-    for time_ms, partition in ((1_000, 0), (2_000, 0), (3_000, 0), (1_000, 1)):
-        clients.producer.produce(topic, b"x", partition=partition, timestamp=time_ms)
+    for past_ms, partition in ((0, 0), (1_000, 0), (2_000, 0), (0, 1)):
+        clients.producer.produce(topic, b"x", partition=partition, timestamp=HOUR_AGO_MS + past_ms)
     assert clients.producer.flush(DEADLINE_S) == 0
     places = [(topic, partition) for partition in range(3)]
 
-    assert list(kafka.offsets_at(clients.consumer(), places, 1_500).values()) == [1, 1, 0]
-    assert list(kafka.offsets_at(clients.consumer(), places, 1_000).values()) == [0, 0, 0]
+    assert list(kafka.offsets_at(clients.consumer(), places, HOUR_AGO_MS + 500).values()) == [1, 1, 0]
+    assert list(kafka.offsets_at(clients.consumer(), places, HOUR_AGO_MS).values()) == [0, 0, 0]
 
 
 def test_what_is_published_while_offsets_are_asked_for_is_not_passed_by(cluster: Cluster, clients: Clients) -> None:
     topic = cluster.create_topic()
-    clients.producer.produce(topic, b"before", timestamp=1_000)
+    clients.producer.produce(topic, b"before", timestamp=HOUR_AGO_MS)
     assert clients.producer.flush(DEADLINE_S) == 0
     consumer = Interrupted(clients.consumer(), lambda: clients.send(topic, b"meanwhile"))
 
-    found = kafka.offsets_at(cast("Consumer", consumer), [(topic, 0)], 2_000)
+    found = kafka.offsets_at(cast("Consumer", consumer), [(topic, 0)], HOUR_AGO_MS + 1_000)
 
     assert found == {(topic, 0): 1}
 
@@ -224,7 +224,7 @@ def test_delivery_says_partition_and_offset(cluster: Cluster, clients: Clients) 
 def test_headers_key_and_timestamp_come_through(cluster: Cluster, clients: Clients) -> None:
     topic = cluster.create_topic()
     headers: list[tuple[str, str | bytes | None]] = [("a", b"\x00\xff"), ("a", b"again"), ("text", "é"), ("none", None)]
-    clients.producer.produce(topic, "text", "kéy", headers=headers, timestamp=1_736_173_800_123)
+    clients.producer.produce(topic, "text", "kéy", headers=headers, timestamp=HOUR_AGO_MS)
     assert clients.producer.flush(DEADLINE_S) == 0
 
     (found,) = take(clients.reading(topic, 0), 1)
@@ -232,7 +232,7 @@ def test_headers_key_and_timestamp_come_through(cluster: Cluster, clients: Clien
     assert (found.error(), found.topic(), found.partition(), found.offset()) == (None, topic, 0, 0)
     assert (found.key(), found.value()) == ("kéy".encode(), b"text")
     assert found.headers() == [("a", b"\x00\xff"), ("a", b"again"), ("text", "é".encode()), ("none", None)]
-    assert found.timestamp() == (TIMESTAMP_CREATE_TIME, 1_736_173_800_123)
+    assert found.timestamp() == (TIMESTAMP_CREATE_TIME, HOUR_AGO_MS)
 
 
 def test_tombstone_is_no_empty_value(cluster: Cluster, clients: Clients) -> None:
@@ -302,7 +302,7 @@ def test_record_too_large_costs_a_batch_only_itself(cluster: Cluster, clients: C
 def test_batch_takes_no_times(cluster: Cluster, clients: Clients) -> None:
     topic = cluster.create_topic()
     with pytest.raises(NotImplementedError, match="timestamps"):
-        clients.producer.produce_batch(topic, [{"value": b"0", "timestamp": 1_736_173_800_123}])
+        clients.producer.produce_batch(topic, [{"value": b"0", "timestamp": HOUR_AGO_MS}])
     assert len(clients.producer) == 0
 
 

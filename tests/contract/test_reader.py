@@ -11,7 +11,7 @@ from consumers import queues
 from consumers.polled import ClientReader, Letter, Polled, Reader
 from sentio.kafka import Place
 from sentio.testing.fake import FakeBroker
-from tests.contract.clusters import DEADLINE_S, GROUP, Clients, Cluster, FakeCluster, RealCluster, until
+from tests.contract.clusters import DEADLINE_S, GROUP, HOUR_AGO_MS, Clients, Cluster, FakeCluster, RealCluster, until
 
 # Where native code is built; tests/unit/test_codec.py says where that is.
 PAST_THE_CLIENT: dict[str, Callable[[Consumer], Reader]] = {"queues": queues.QueueReader} if queues.NATIVE else {}
@@ -81,21 +81,24 @@ def values(found: Sequence[Row]) -> list[bytes | None]:
 def test_a_message_is_whole_in_columns_and_by_itself(cluster: Cluster, clients: Clients, readers: Readers) -> None:
     topic = cluster.create_topic(2)
     headers: list[tuple[str, str | bytes | None]] = [("a", b"\x00\xff"), ("a", b"again"), ("text", "é"), ("none", None)]
-    at_ms = 1_736_173_800_123
-    clients.producer.produce(topic, b"first", "kéy", partition=1, headers=headers, timestamp=at_ms)
-    clients.producer.produce(topic, None, b"key", partition=1, timestamp=at_ms + 1)
-    clients.producer.produce(topic, b"", partition=1, timestamp=at_ms + 2)
-    clients.producer.produce(topic, b"zero", b"", partition=0, timestamp=at_ms + 3)
+    clients.producer.produce(topic, b"first", "kéy", partition=1, headers=headers, timestamp=HOUR_AGO_MS)
+    clients.producer.produce(topic, None, b"key", partition=1, timestamp=HOUR_AGO_MS + 1)
+    clients.producer.produce(topic, b"", partition=1, timestamp=HOUR_AGO_MS + 2)
+    clients.producer.produce(topic, b"zero", b"", partition=0, timestamp=HOUR_AGO_MS + 3)
     assert clients.producer.flush(DEADLINE_S) == 0
     reader = readers.reading(clients.consumer(enable_partition_eof=False), topic, 0, 0)
 
     found = sorted(take(reader, 4), key=lambda row: row[2])
 
     assert found == [
-        (topic, Letter(1, 0, "kéy".encode(), b"first", [*headers[:2], ("text", "é".encode()), ("none", None)]), at_ms),
-        (topic, Letter(1, 1, b"key", None, []), at_ms + 1),
-        (topic, Letter(1, 2, None, b"", []), at_ms + 2),
-        (topic, Letter(0, 0, b"", b"zero", []), at_ms + 3),
+        (
+            topic,
+            Letter(1, 0, "kéy".encode(), b"first", [*headers[:2], ("text", "é".encode()), ("none", None)]),
+            HOUR_AGO_MS,
+        ),
+        (topic, Letter(1, 1, b"key", None, []), HOUR_AGO_MS + 1),
+        (topic, Letter(1, 2, None, b"", []), HOUR_AGO_MS + 2),
+        (topic, Letter(0, 0, b"", b"zero", []), HOUR_AGO_MS + 3),
     ]
 
 
