@@ -6,6 +6,7 @@ it. Knows nothing of Kafka or HTTP. Used by one thread.
 """
 
 import sqlite3
+from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -88,8 +89,7 @@ class Journal:
         )
         self._size_bytes: int = size_bytes
         self._has_before: bool = has_before
-        self._recent = Recent()
-        self._recent.add(newest(self._database, RECENT), most=RECENT)
+        self._recent = Recent(newest(self._database, RECENT), most=RECENT)
         self._first: int = packets.packet(rows[0]).first if rows else next_sequence
         self._done: int = self._first - 1
         self._at_hand: dict[int, Packet] = {}
@@ -135,7 +135,8 @@ class Journal:
             added = self._add(database, [prices[place] for place in fresh], now_s) if fresh else None
         self._forget_done(freed)
         self._next += len(fresh)
-        self._recent.add(((prices[place].slot, digests[place]) for place in fresh), most=RECENT)
+        if fresh:
+            self._recent.add(max(prices[place].slot for place in fresh), [digests[place] for place in fresh])
         if added:
             self._have_at_hand(added)
         return fresh
@@ -263,22 +264,39 @@ class Journal:
         return fresh
 
     def _add(self, database: sqlite3.Connection, prices: Sequence[Price], now_s: float) -> Packet:
-        sequences = range(self._next, self._next + len(prices))
-        columns = {
-            "event_id": [price.event_id for price in prices],
-            "producer": [self.producer] * len(prices),
-            "sequence": list(sequences),
-            "symbol": [price.symbol for price in prices],
-            "price": [price.usd for price in prices],
-            "source": [SOURCE] * len(prices),
-            "observed_at": [price.at_s * 1_000_000 for price in prices],
-        }
-        values = encode(EVENT, pa.RecordBatch.from_pydict(columns, schema=arrow_schema(EVENT)))
+        last = self._next + len(prices) - 1
+        values = encode(EVENT, _events(prices, self.producer, self._next))
         keys = [price.symbol.encode() for price in prices]
-        added = Packet(keys, values, int(now_s * 1_000), sequences[-1])
+        added = Packet(keys, values, int(now_s * 1_000), last)
         database.execute("insert into waiting values (?, ?, ?, ?, ?, ?)", added.row())
-        database.execute("update self set next_sequence = ?", [self._next + len(prices)])
+        database.execute("update self set next_sequence = ?", [last + 1])
         return added
+
+
+def _events(prices: Sequence[Price], producer: str, first_sequence: int) -> pa.RecordBatch:
+    """Rows of `EVENT`. Most columns are made of their bytes: objects for the values would cost more."""
+    count = len(prices)
+    sequences = array("q", range(first_sequence, first_sequence + count))
+    times_us = array("q", [price.at_s * 1_000_000 for price in prices])
+    columns: dict[str, bytes | list[str] | str] = {
+        "event_id": b"".join([price.event_id for price in prices]),
+        "producer": producer,
+        "sequence": sequences.tobytes(),
+        "symbol": [price.symbol for price in prices],
+        "price": b"".join([price.units.to_bytes(16, "little") for price in prices]),
+        "source": SOURCE,
+        "observed_at": times_us.tobytes(),
+    }
+    schema = arrow_schema(EVENT)
+    return pa.RecordBatch.from_arrays([_column(columns[field.name], field, count) for field in schema], schema=schema)
+
+
+def _column(values: bytes | list[str] | str, field: pa.Field, count: int) -> pa.Array:
+    """Of the bytes of all its values, of a list of them, or of one text for all."""
+    if isinstance(values, bytes):
+        return pa.Array.from_buffers(field.type, count, [None, pa.py_buffer(values)])
+    # With the type: to find it out takes longer than all the rest.
+    return pa.array(values, field.type) if isinstance(values, list) else pa.repeat(pa.scalar(values, field.type), count)
 
 
 def _make(database: sqlite3.Connection) -> None:

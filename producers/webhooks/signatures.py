@@ -6,9 +6,8 @@ good, and is looked for there.
 
 import sqlite3
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from hashlib import blake2b
-from itertools import islice
 
 TABLE = "create table {} (slot_and_signature blob primary key) without rowid"
 
@@ -27,11 +26,23 @@ _NEVER = 1 << 63
 class Recent:
     """The newest signatures, whatever slot they came with."""
 
-    def __init__(self) -> None:
-        self._slots_and_digests: deque[tuple[int, bytes]] = deque()
+    def __init__(self, newest: Sequence[tuple[int, bytes]], *, most: int) -> None:
+        """Slots and digests by rising slot; if they are more than ``most``, the tables have others beside them.
+
+        As many stay at least, of all that are here the last; they go as they came, many together.
+        """
+        self._most = most
+        self._parts: deque[tuple[int, Sequence[bytes]]] = deque()
+        """The highest slot of each, and its digests."""
+
         self._digests: set[bytes] = set()
-        self._all_from = 0
+        self._all_from = newest[0][0] + 1 if len(newest) > most else 0
         """All signatures of this slot and those behind it are here."""
+
+        kept = newest[-most:]
+        for first in range(0, len(kept), _SIZES[-1]):
+            part = kept[first : first + _SIZES[-1]]
+            self.add(part[-1][0], [digest for _, digest in part])
 
     def __contains__(self, digest: bytes) -> bool:
         return digest in self._digests
@@ -40,15 +51,13 @@ class Recent:
         """Whether signatures of this slot may be in the tables only."""
         return slot < self._all_from
 
-    def add(self, signatures: Iterable[tuple[int, bytes]], *, most: int) -> None:
-        """Slots and digests; of all that are here the last ``most`` stay."""
-        before = len(self._slots_and_digests)
-        self._slots_and_digests.extend(signatures)
-        added = len(self._slots_and_digests) - before
-        self._digests.update(digest for _, digest in islice(reversed(self._slots_and_digests), added))
-        while len(self._slots_and_digests) > most:
-            slot, digest = self._slots_and_digests.popleft()
-            self._digests.discard(digest)
+    def add(self, highest: int, digests: Sequence[bytes]) -> None:
+        """Digests, none of which is here, and the highest of their slots."""
+        self._parts.append((highest, digests))
+        self._digests.update(digests)
+        while len(self._digests) - len(self._parts[0][1]) >= self._most:
+            slot, gone = self._parts.popleft()
+            self._digests.difference_update(gone)
             self._all_from = max(self._all_from, slot + 1)
 
     def doubt(self) -> None:

@@ -86,14 +86,16 @@ def test_what_was_acknowledged_and_not_taken_out_yet_is_read_again_the_same(tmp_
 
 
 def test_signatures_are_remembered_for_as_long_as_is_said_and_then_forgotten(
-    kept: Journal, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(journal, "RECENT", 0)
+    monkeypatch.setattr(journal, "RECENT", 1)
+    kept = opened(tmp_path)
     now_s = time()
     kept.keep([price(1)])
     for after_s, number, new in ((3_000, 1, []), (3_700, 2, [0]), (7_200, 1, []), (7_400, 3, [0]), (7_500, 1, [0])):
         monkeypatch.setattr(journal, "time", lambda at_s=now_s + after_s: at_s)
         assert kept.keep([price(number)]) == new, after_s
+    kept.close()
 
 
 def test_any_number_of_prices_is_kept_and_read_at_once(kept: Journal) -> None:
