@@ -21,7 +21,7 @@ from benchmarks.goals import Goal
 from benchmarks.harness import Unavailable, without_places
 from benchmarks.programs import Program
 from benchmarks.stage import Stage
-from producers.webhooks.helius import WRAPPED_SOL, Swap
+from producers.webhooks.helius import WRAPPED_SOL
 from producers.webhooks.prices import event_id
 from producers.webhooks.sending import Sender, Sent
 from producers.webhooks.simulator import BASE58, Delivery, Simulation
@@ -223,7 +223,7 @@ def address(program: Program) -> str:
 def _prices(deliveries: Sequence[Delivery]) -> Iterator[tuple[str, bytes]]:
     for delivery in deliveries:
         for price in delivery.prices:
-            yield price.symbol, event_id(Swap(price.signature, price.slot, price.at_s, {}))
+            yield price.symbol, event_id(price.signature, price.slot, price.at_s)
 
 
 def _last(heard: Heard) -> dict[str, bytes]:

@@ -33,12 +33,7 @@ def product(left: Decimal, right: Decimal) -> Decimal:
 def ratio(left: Decimal, right: Decimal) -> Decimal:
     """A price: ``left`` over ``right``, which is not zero, computed in whole numbers and rounded once."""
     (left_over, left_under), (right_over, right_under) = left.as_integer_ratio(), right.as_integer_ratio()
-    return quotient(left_over * right_under, left_under * right_over)
-
-
-def quotient(over: int, under: int) -> Decimal:
-    """The same of whole numbers."""
-    over *= 10**PRICE_SCALE
+    over, under = left_over * right_under * 10**PRICE_SCALE, left_under * right_over
     if under < 0:
         over, under = -over, -under
     whole, rest = divmod(over, under)

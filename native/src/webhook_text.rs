@@ -198,7 +198,7 @@ impl<'a> Text<'a> {
         let mut escaped = false;
         let mut at = first;
         loop {
-            at += bytes.get(at..)?.iter().position(|&byte| byte == b'"' || byte == b'\\' || byte < b' ')?;
+            at = special(bytes, at)?;
             match *bytes.get(at)? {
                 b'"' => break,
                 b'\\' => {
@@ -245,4 +245,26 @@ impl<'a> Text<'a> {
         self.at = at;
         (at - first <= NUMBER_BYTES).then_some(Leaf::Number(self.text.get(first..at)?))
     }
+}
+
+/// Where the next byte is that does not stand for itself in a string: its end, an escape, or what may not be there.
+fn special(bytes: &[u8], mut at: usize) -> Option<usize> {
+    // Eight bytes at once: of every byte that is special its highest bit is set, and of none below the first such.
+    while let Some(&word) = bytes.get(at..).and_then(<[u8]>::first_chunk) {
+        let word = u64::from_le_bytes(word);
+        let found = below(word, b' ') | below(word ^ each(b'"'), 1) | below(word ^ each(b'\\'), 1);
+        if found != 0 {
+            return Some(at + found.trailing_zeros() as usize / 8);
+        }
+        at += 8;
+    }
+    Some(at + bytes.get(at..)?.iter().position(|&byte| byte == b'"' || byte == b'\\' || byte < b' ')?)
+}
+
+fn below(word: u64, byte: u8) -> u64 {
+    word.wrapping_sub(each(byte)) & !word & each(0x80)
+}
+
+const fn each(byte: u8) -> u64 {
+    u64::from_le_bytes([byte; 8])
 }

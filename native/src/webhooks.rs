@@ -1,4 +1,4 @@
-//! Bodies of webhooks to swaps, past Python: what `producers/webhooks/{bodies,helius,prices}.py` make of them.
+//! Bodies of webhooks to swaps, past Python: what `producers/webhooks/{bodies,helius}.py` make of them.
 //!
 //! It takes only what it knows for certain: JSON as the standard has it, events of the shapes that are sent, values within
 //! their limits. A body in which anything else is goes the way through Python, which says what is wrong with it, if
@@ -23,8 +23,8 @@ const FLOAT_DIGITS: usize = 15;
 pub struct Token {
     pub mint: String,
     pub decimals: u32,
-    /// It has a price in USD that is always the same.
-    pub money: bool,
+    /// What one is worth in 10^-10 USD if that is always the same: it is money then.
+    pub usd: Option<i128>,
     pub quote: bool,
 }
 
@@ -40,9 +40,13 @@ impl Tokens {
         Tokens { all, places }
     }
 
+    pub fn at(&self, place: usize) -> Option<&Token> {
+        self.all.get(place)
+    }
+
     fn get(&self, mint: &str) -> Option<(usize, &Token)> {
         let place = *self.places.get(mint)?;
-        self.all.get(place).map(|token| (place, token))
+        self.at(place).map(|token| (place, token))
     }
 
     fn decimals(&self, mint: &str) -> Option<u32> {
@@ -448,14 +452,14 @@ fn legs(changes: &Changes<'_>, tokens: &Tokens) -> Result<(usize, usize, u64, u6
     else {
         return Err(Some("unknown_mint"));
     };
-    match (one_token.money, other_token.money) {
+    match (one_token.usd.is_some(), other_token.usd.is_some()) {
         (true, true) => return Err(Some("only_money")),
         (false, false) if one_token.quote == other_token.quote => return Err(Some("no_money")),
         _ => {}
     }
     let one_units = whole(*one, one_token).ok_or(None)?;
     let other_units = whole(*other, other_token).ok_or(None)?;
-    if one_token.money || (one_token.quote && !other_token.money) {
+    if one_token.usd.is_some() || (one_token.quote && other_token.usd.is_none()) {
         Ok((other_place, one_place, other_units, one_units))
     } else {
         Ok((one_place, other_place, one_units, other_units))
@@ -524,8 +528,8 @@ fn amount(value: Leaf<'_>, decimals: Option<u32>) -> Option<i128> {
     (scaled > 0 && scaled <= LARGEST).then_some(scaled)
 }
 
-/// The nearest whole number, of two the even one.
-fn rounded(over: i128, under: i128) -> i128 {
+/// The nearest whole number, of two the even one; neither is below zero.
+pub fn rounded(over: i128, under: i128) -> i128 {
     let (whole, rest) = (over / under, over % under);
     let up = rest > under - rest || (rest == under - rest && whole % 2 == 1);
     whole + i128::from(up)

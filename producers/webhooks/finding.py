@@ -6,16 +6,13 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
 
 from producers.webhooks import helius
 from producers.webhooks.bodies import events, exact_events
-from producers.webhooks.helius import Inexact, NoPrice, Swap, Unusable
+from producers.webhooks.helius import Inexact, NoPrice, Unusable
 from producers.webhooks.native import Reader
-from producers.webhooks.prices import Deal, Price, Pricing
+from producers.webhooks.prices import Price, Pricing
 from producers.webhooks.tokens import Token
-
-Exchange = TypeVar("Exchange", Swap, Deal)
 
 
 @dataclass(slots=True)
@@ -43,14 +40,11 @@ class Finder:
 
     def find_natively(self, body: bytes) -> Found | None:
         """None where Python has to look at the body."""
-        read = self._reader.read(body, self._now_s())
+        read = self._reader.read(body, self._now_s(), self._pricing.newest)
         if read is None:
             return None
-        deals, ignored = read
-        found = Found(ignored=ignored)
-        for deal in deals:
-            self._add(found, deal.place, deal, self._pricing.price_of)
-        return found
+        self._pricing.newest = read.newest
+        return Found(read.prices, read.ignored, read.refused)
 
     def find_in_python(self, body: bytes) -> Found:
         """Raises `NoEvents`."""
@@ -71,14 +65,10 @@ class Finder:
             except Unusable as why:
                 found.refused.append((index, helius.signature_of(event), str(why)))
         for index, swap in sorted(swaps, key=lambda one: (one[1].at_s, one[1].slot)):
-            self._add(found, index, swap, self._pricing.price)
+            try:
+                found.prices.append(self._pricing.price(swap))
+            except NoPrice as why:
+                found.ignored[str(why)] += 1
+            except Unusable as why:
+                found.refused.append((index, swap.signature, str(why)))
         return found
-
-    @staticmethod
-    def _add(found: Found, index: int, exchange: Exchange, price: Callable[[Exchange], Price]) -> None:
-        try:
-            found.prices.append(price(exchange))
-        except NoPrice as why:
-            found.ignored[str(why)] += 1
-        except Unusable as why:
-            found.refused.append((index, exchange.signature, str(why)))

@@ -1,4 +1,4 @@
-"""Bodies of requests to deals in native code (`native/src/webhooks.rs`), in a tenth of the time that Python takes.
+"""Bodies of requests to prices in native code (`native/src/{webhooks,prices}.rs`), in a tenth of Python's time.
 
 It reads what it knows for certain. Of a body that holds anything else it says nothing, and Python reads it: `bodies`,
 `helius` and `prices` say what everything means, and what is wrong with it.
@@ -6,9 +6,10 @@ It reads what it knows for certain. Of a body that holds anything else it says n
 
 from collections import Counter
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from producers.webhooks.helius import MOST_AHEAD_S
-from producers.webhooks.prices import Deal
+from producers.webhooks.prices import Newest, Price, event_id, no_price, units
 from producers.webhooks.tokens import Token
 
 try:
@@ -17,17 +18,43 @@ except ModuleNotFoundError:  # not built here
     sentio_native = None
 
 
+class Read(NamedTuple):
+    """What a body holds."""
+
+    prices: list[Price]
+    """In the order of their blocks."""
+
+    refused: list[tuple[int, str | None, str]]
+    """(index, signature, reason)."""
+
+    ignored: Counter[str]
+    """Of the other events, how many say no price, by kind."""
+
+    newest: Newest
+    """What quotes cost behind it."""
+
+
 class Reader:
     """Reads bodies for a file of tokens."""
 
     def __init__(self, tokens: Mapping[str, Token]) -> None:
-        plain = [(token.mint, token.decimals, token.usd is not None, token.quote) for token in tokens.values()]
+        self._symbols = [token.symbol for token in tokens.values()]
+        plain = [
+            (token.mint, token.decimals, units(token.usd) if token.usd else None, token.quote)
+            for token in tokens.values()
+        ]
         self._native = sentio_native.Webhooks(plain) if sentio_native else None
 
-    def read(self, body: bytes, now_s: float) -> tuple[list[Deal], Counter[str]] | None:
-        """The deals in the order of their blocks, and how many of the other events say no price, by kind."""
-        found = self._native.read(body, now_s + MOST_AHEAD_S) if self._native else None
+    def read(self, body: bytes, now_s: float, newest: Newest) -> Read | None:
+        """None where Python has to look at the body; ``newest`` is what quotes cost before it."""
+        found = self._native.read(body, now_s + MOST_AHEAD_S, newest) if self._native else None
         if found is None:
             return None
-        deals, ignored = found
-        return list(map(Deal._make, deals)), Counter(ignored)
+        plain, worthless, ignored, newest = found
+        symbols = self._symbols
+        prices = [
+            Price(signature, slot, at_s, symbols[base], price, event_id(signature, slot, at_s))
+            for signature, slot, at_s, base, price in plain
+        ]
+        refused = [(index, signature, no_price(symbols[base], 0)) for index, signature, base in worthless]
+        return Read(prices, refused, Counter(ignored), newest)

@@ -1,6 +1,7 @@
 """A swap's price: what the one token cost in the other, in USD, exact and rounded once."""
 
 import hashlib
+import struct
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import NamedTuple
@@ -16,6 +17,10 @@ BELOW = Decimal(10) ** 18
 """Of a price, so that it has room in 28 digits."""
 
 _LEGS = 2
+_EVENT_ID = struct.Struct(">QQ")
+
+Newest = dict[str, tuple[int, int, int]]
+"""What quotes cost last, by their mints: the block's time, the slot, the price in 10^-10 USD."""
 
 
 class Price(NamedTuple):
@@ -27,26 +32,30 @@ class Price(NamedTuple):
     """The block's time, Unix seconds."""
 
     symbol: str
-    usd: Decimal
+    units: int
+    """10^-10 USD."""
+
     event_id: bytes
 
+    @property
+    def usd(self) -> Decimal:
+        """The same in USD."""
+        return usd(self.units)
 
-class Deal(NamedTuple):
-    """A swap that has a price if its quote has, as native code reads it (`producers.webhooks.native`)."""
 
-    place: int
-    """Of the event among those of its body."""
+def units(price: Decimal) -> int:
+    """USD of ten decimals at most in 10^-10 USD."""
+    return int(price.scaleb(amounts.PRICE_SCALE, amounts.EXACT))
 
-    signature: str
-    slot: int
-    at_s: int
-    base: int
-    quote: int
-    """Places among the tokens."""
 
-    base_units: int
-    quote_units: int
-    """Smallest units that were exchanged, above zero."""
+def usd(units: int) -> Decimal:
+    """10^-10 USD in USD."""
+    return Decimal(units).scaleb(-amounts.PRICE_SCALE, amounts.EXACT)
+
+
+def no_price(symbol: str, units: int) -> str:
+    """What to say of a price that cannot be."""
+    return f"the price of {symbol} comes to {usd(units):f} USD, not above 0 and below 10^18"
 
 
 class Pricing:
@@ -54,29 +63,19 @@ class Pricing:
 
     def __init__(self, tokens: Mapping[str, Token]) -> None:
         self._tokens = tokens
-        self._listed = tuple(tokens.values())
-        self._newest: dict[str, tuple[int, int, Decimal]] = {}
-        """(block time, slot, price) of each quote by its mint."""
+        self.newest: Newest = {}
 
     def price(self, swap: Swap) -> Price:
         """Raises `NoPrice` where a swap says none, `Unusable` for one that cannot be."""
-        base, quote, usd = self._legs(swap)
-        paid = amounts.product(swap.changes[quote.mint].copy_negate(), usd)
-        return self._price(swap, base, amounts.ratio(paid, swap.changes[base.mint]))
-
-    def price_of(self, deal: Deal) -> Price:
-        """The same of a deal."""
-        base, quote = self._listed[deal.base], self._listed[deal.quote]
-        over, under = (quote.usd or self._quoted(quote, deal)).as_integer_ratio()
-        over *= deal.quote_units * 10**base.decimals
-        return self._price(deal, base, amounts.quotient(over, under * deal.base_units * 10**quote.decimals))
-
-    def _price(self, swap: Swap | Deal, base: Token, price: Decimal) -> Price:
+        base, quote, worth = self._legs(swap)
+        paid = amounts.product(swap.changes[quote.mint].copy_negate(), worth)
+        price = amounts.ratio(paid, swap.changes[base.mint])
         if not 0 < price < BELOW:
-            raise Unusable(f"the price of {base.symbol} comes to {price:f} USD, not above 0 and below 10^18")
-        if base.quote and (swap.at_s, swap.slot) >= self._newest.get(base.mint, (0,))[:2]:
-            self._newest[base.mint] = (swap.at_s, swap.slot, price)
-        return Price(swap.signature, swap.slot, swap.at_s, base.symbol, price, event_id(swap))
+            raise Unusable(no_price(base.symbol, units(price)))
+        if base.quote and (swap.at_s, swap.slot) >= self.newest.get(base.mint, (0,))[:2]:
+            self.newest[base.mint] = (swap.at_s, swap.slot, units(price))
+        identity = event_id(swap.signature, swap.slot, swap.at_s)
+        return Price(swap.signature, swap.slot, swap.at_s, base.symbol, units(price), identity)
 
     def _legs(self, swap: Swap) -> tuple[Token, Token, Decimal]:
         """What is priced, in what, and what one of that is worth."""
@@ -96,18 +95,18 @@ class Pricing:
         quote, base = (one, other) if is_quote else (other, one)
         return base, quote, quote.usd or self._quoted(quote, swap)
 
-    def _quoted(self, quote: Token, swap: Swap | Deal) -> Decimal:
-        at_s, _, price = self._newest.get(quote.mint, (0, 0, Decimal(0)))
+    def _quoted(self, quote: Token, swap: Swap) -> Decimal:
+        at_s, _, price = self.newest.get(quote.mint, (0, 0, 0))
         if abs(swap.at_s - at_s) > KNOWN_FOR_S:
             raise NoPrice("quote_without_price")
-        return price
+        return usd(price)
 
 
-def event_id(swap: Swap | Deal) -> bytes:
+def event_id(signature: str, slot: int, at_s: int) -> bytes:
     """A UUIDv7, the same whenever the swap is sent: the block's millisecond, 24 bits of its slot, then 50 of the
     signature. So ids of a second are in the order of slots.
     """
-    slot = swap.slot & ((1 << 24) - 1)
-    of_signature = int.from_bytes(hashlib.sha256(swap.signature.encode()).digest()[:8]) >> 14
-    number = (swap.at_s * 1_000) << 80 | 7 << 76 | (slot >> 12) << 64 | 2 << 62
-    return (number | (slot & ((1 << 12) - 1)) << 50 | of_signature).to_bytes(16)
+    of_signature = int.from_bytes(hashlib.sha256(signature.encode()).digest()[:8]) >> 14
+    return _EVENT_ID.pack(
+        at_s * 1_000 << 16 | 7 << 12 | slot >> 12 & 0xFFF, 2 << 62 | (slot & 0xFFF) << 50 | of_signature
+    )

@@ -40,7 +40,7 @@ class Token(BaseModel):
     decimals: int = Field(ge=0, le=18)
     """One token is 10^decimals of its smallest unit."""
 
-    usd: Annotated[Decimal, Field(gt=0, le=1_000_000)] | None = None
+    usd: Annotated[Decimal, Field(gt=0, le=1_000_000, decimal_places=10)] | None = None
     quote: bool = False
 
 

@@ -222,6 +222,7 @@ def test_missing_settings_are_named_and_a_secret_is_never_shown(environment: pyt
         (toml().replace("decimals = 9", "decimals = 90"), r"tokens\.0\.decimals: Input should be less than"),
         (toml().replace("decimals = 9", "decimal = 9"), r"tokens\.0\.decimals: Field required"),
         (toml().replace('"1"', '"-1"'), r"tokens\.1\.usd: Input should be greater than 0"),
+        (toml().replace('"1"', '"1.00000000001"'), r"tokens\.1\.usd: Decimal input should have no more than 10"),
         (toml().replace("USDT", "USDC"), "the symbol USDC is there twice"),
         (toml().replace('usd = "1"\n', ""), "no token has usd"),
     ],

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -12,12 +13,16 @@ from producers.webhooks import native
 from producers.webhooks.bodies import NoEvents
 from producers.webhooks.finding import Finder, Found
 from producers.webhooks.simulator import Simulation
+from producers.webhooks.tokens import Token
 from tests.unit.test_webhook_prices import damaged, json_values
 from tests.webhooks import BONK, JUP, NOW_S, POOL, SOL, TOKENS, TRADER, USDC, balance, bought, enhanced, raw, transfer
 
 pytest.importorskip("sentio_native", reason="native/ is not built: there is no cargo here")
 
 UNKNOWN = BONK.model_copy(update={"mint": "U" * 44})
+PEG = Token(symbol="PEG", mint="P" * 44, decimals=2, usd=Decimal("0.9998765432"))
+WIDE = Token(symbol="WIDE", mint="W" * 44, decimals=18)
+PEGGED = TOKENS | {token.mint: token for token in (PEG, WIDE)}
 DEAL = {
     "swap": {
         "nativeInput": {"account": TRADER, "amount": "500000000"},
@@ -121,6 +126,32 @@ def test_amounts_are_the_same_to_the_last_digit(token: Any, number: str) -> None
     for body in bodies:
         found, expected = both(body)
         assert found is None or found == expected
+
+
+@settings(max_examples=500)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([(SOL, USDC), (SOL, PEG), (JUP, SOL), (BONK, SOL), (WIDE, SOL), (WIDE, PEG), (JUP, PEG)]),
+            st.integers(1, 2**64 - 1) | st.integers(1, 10**9),
+            st.integers(1, 2**64 - 1) | st.integers(1, 10**9),
+            st.sampled_from([0, 59, 60, 61]),
+        ),
+        min_size=1,
+        max_size=4,
+    )
+)
+@example([((SOL, USDC), 10**9, 150 * 10**6, 60), ((JUP, SOL), 10**6, 2 * 10**9, 0)])
+def test_prices_and_what_quotes_cost_behind_them_are_the_same(
+    swaps: list[tuple[tuple[Token, Token], int, int, int]],
+) -> None:
+    in_native, in_python = (Finder(PEGGED, lambda: float(NOW_S)) for _ in range(2))
+    for (base, quote), got, gave, ago_s in swaps:
+        body = written(raw([balance(TRADER, quote, gave)], [balance(TRADER, base, got)], blockTime=NOW_S - ago_s))
+        expected = in_python.find_in_python(body)
+        found = in_native.find_natively(body)
+        # A price of 2^64 units, 1.8 billion USD, is Python's.
+        assert found == expected or (found is None and in_native.find_in_python(body) == expected)
 
 
 TEXT = written(bought(BONK, 1_000_000, 25.5, number=1), raw([balance(TRADER, USDC, "5")], [balance(TRADER, JUP, "2")]))
