@@ -15,8 +15,8 @@ pub enum Leaf<'a> {
     Bool,
     Number(&'a str),
     Text(&'a str),
-    /// A text that cannot be compared as it stands.
-    Escaped,
+    /// A text that cannot be compared as it stands, or one of the numbers that JSON does not have and Python reads.
+    Odd,
 }
 
 impl<'a> Leaf<'a> {
@@ -28,7 +28,7 @@ impl<'a> Leaf<'a> {
     pub fn maybe_text(self) -> Option<Option<&'a str>> {
         match self {
             Leaf::Text(text) => Some(Some(text)),
-            Leaf::Escaped => None,
+            Leaf::Odd => None,
             _ => Some(None),
         }
     }
@@ -124,9 +124,24 @@ impl<'a> Text<'a> {
             b'n' => self.word("null", Leaf::Null)?,
             b't' => self.word("true", Leaf::Bool)?,
             b'f' => self.word("false", Leaf::Bool)?,
+            b'N' => self.word("NaN", Leaf::Odd)?,
+            b'I' => self.word("Infinity", Leaf::Odd)?,
+            b'-' if self.text.as_bytes().get(self.at + 1) == Some(&b'I') => self.word("-Infinity", Leaf::Odd)?,
             _ => self.number()?,
         };
         Some(())
+    }
+
+    /// A value as it stands in the text, and what ``read`` makes of it: None where that fails, but the value is sound.
+    pub fn tried<T>(&mut self, read: impl FnOnce(&mut Self) -> Option<T>) -> Option<(&'a str, Option<T>)> {
+        self.peek()?;
+        let (first, depth) = (self.at, self.depth);
+        let found = read(self);
+        if found.is_none() {
+            (self.at, self.depth) = (first, depth);
+            self.skip()?;
+        }
+        Some((self.text.get(first..self.at)?, found))
     }
 
     /// Past any value.
@@ -213,7 +228,7 @@ impl<'a> Text<'a> {
             }
         }
         self.at = at + 1;
-        Some(if escaped { Leaf::Escaped } else { Leaf::Text(self.text.get(first..at)?) })
+        Some(if escaped { Leaf::Odd } else { Leaf::Text(self.text.get(first..at)?) })
     }
 
     /// As the grammar of JSON has it, not below zero where it is asked for: `-` is read past.

@@ -1,8 +1,8 @@
 //! Bodies of webhooks to swaps, past Python: what `producers/webhooks/{bodies,helius}.py` make of them.
 //!
 //! It takes only what it knows for certain: JSON as the standard has it, events of the shapes that are sent, values within
-//! their limits. A body in which anything else is goes the way through Python, which says what is wrong with it, if
-//! anything. The rules are those of Python; tests hold the two equal.
+//! their limits. An event that is otherwise goes the way through Python, which says what is wrong with it, if anything;
+//! so does a body that is otherwise between its events. The rules are those of Python; tests hold the two equal.
 
 use std::collections::HashMap;
 
@@ -69,6 +69,8 @@ pub enum Outcome<'a> {
     Deal(Deal<'a>),
     /// The event says no price: which kind of event it is.
     None(&'static str),
+    /// Python has to look at it.
+    Unsure,
 }
 
 #[derive(Default)]
@@ -131,12 +133,13 @@ struct Transaction<'a> {
     payer: Leaf<'a>,
 }
 
-/// What each event of a body comes to, in their order; None where Python has to look at it.
-pub fn outcomes<'a>(body: &'a [u8], tokens: &Tokens, latest_s: f64) -> Option<Vec<Outcome<'a>>> {
+/// Each event of a body as it stands there, and what it comes to; None where Python has to look at the whole.
+pub fn outcomes<'a>(body: &'a [u8], tokens: &Tokens, latest_s: f64) -> Option<Vec<(&'a str, Outcome<'a>)>> {
     let mut text = Text::new(std::str::from_utf8(body).ok()?);
     let mut found = Vec::with_capacity(body.len() / 2_048);
     text.array(|text, _| {
-        found.push(event(text)?.outcome(tokens, latest_s)?);
+        let (own, outcome) = text.tried(|text| event(text)?.outcome(tokens, latest_s))?;
+        found.push((own, outcome.unwrap_or(Outcome::Unsure)));
         Some(())
     })?;
     text.is_at_end().then_some(found)

@@ -17,8 +17,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from producers.webhooks import figures, tokens
-from producers.webhooks.bodies import NoEvents, exact_events
-from producers.webhooks.finding import Finder, Found
+from producers.webhooks.bodies import NoEvents
+from producers.webhooks.finding import Finder, Refused
 from producers.webhooks.intake import Intake
 from producers.webhooks.journal import Journal
 from producers.webhooks.letters import Letters
@@ -66,7 +66,7 @@ class Receiver:
         except NoEvents as why:
             raise HTTPException(400, str(why)) from None
         new = await self._keep(found.prices)
-        self._tell(body, found)
+        self._tell(found.refused)
         figures.count(found.ignored, accepted=new, repeated=len(found.prices) - new, refused=len(found.refused))
         figures.REQUESTS.labels("200").inc()
         figures.SECONDS.observe(time.monotonic() - began_s)
@@ -76,8 +76,8 @@ class Receiver:
                 "repeated": len(found.prices) - new,
                 "ignored": dict(found.ignored),
                 "refused": [
-                    {"index": index, "signature": signature, "reason": reason}
-                    for index, signature, reason in found.refused[:MOST_TOLD]
+                    {"index": each.index, "signature": each.signature, "reason": each.reason}
+                    for each in found.refused[:MOST_TOLD]
                 ],
                 "refused_in_all": len(found.refused),
             }
@@ -137,17 +137,16 @@ class Receiver:
         except Retryable as failure:
             raise _later(str(failure)) from None
 
-    def _tell(self, body: bytes, found: Found) -> None:
-        whole = exact_events(body) if found.refused else []
-        for index, signature, reason in found.refused:
+    def _tell(self, refused: Sequence[Refused]) -> None:
+        for each in refused:
             self._refused += 1
-            self._letters.send(whole[index], index=index, signature=signature, reason=reason)
-            if self._once.due(reason.partition(" ")[0]):
+            self._letters.send(each.event, index=each.index, signature=each.signature, reason=each.reason)
+            if self._once.due(each.reason.partition(" ")[0]):
                 log.get().warning(
                     "an event cannot be used; the others are",
-                    index=index,
-                    signature=signature,
-                    reason=reason,
+                    index=each.index,
+                    signature=each.signature,
+                    reason=each.reason,
                     refused=self._refused,
                 )
 

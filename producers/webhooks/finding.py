@@ -1,18 +1,31 @@
-"""What a body holds: its prices, and what became of the events without one. In native code where that is certain of all
-its events, else in Python; both find the same.
+"""What a body holds: its prices, and what became of the events without one.
+
+In native code where that is certain, else in Python; both find the same.
 """
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 
 from producers.webhooks import helius
 from producers.webhooks.bodies import events, exact_events
-from producers.webhooks.helius import Inexact, NoPrice, Unusable
+from producers.webhooks.helius import Inexact, NoPrice, Swap, Unusable
 from producers.webhooks.native import Reader
 from producers.webhooks.prices import Price, Pricing
 from producers.webhooks.tokens import Token
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """An event that cannot be used."""
+
+    index: int
+    signature: str | None
+    reason: str
+    event: object
+    """Whole, fractions as they were written."""
 
 
 @dataclass(slots=True)
@@ -21,8 +34,7 @@ class Found:
 
     prices: list[Price] = field(default_factory=list)
     ignored: Counter[str] = field(default_factory=Counter)
-    refused: list[tuple[int, str | None, str]] = field(default_factory=list)
-    """(index, signature, reason)."""
+    refused: list[Refused] = field(default_factory=list)
 
 
 class Finder:
@@ -39,36 +51,52 @@ class Finder:
         return self.find_natively(body) or self.find_in_python(body)
 
     def find_natively(self, body: bytes) -> Found | None:
-        """None where Python has to look at the body."""
+        """None where Python has to look at the whole body."""
         read = self._reader.read(body, self._now_s(), self._pricing.newest)
         if read is None:
             return None
+        found = Found(read.prices, read.ignored)
+        for index, text in read.unsure:
+            [event] = events(b"[%b]" % text)
+            if self._swap(found, index, event, lambda text=text: _exact(text)):  # type: ignore[misc]
+                return None  # among the others it has its place
+        for index, text, reason in read.worthless:
+            event = _exact(text)
+            found.refused.append(Refused(index, helius.signature_of(event), reason, event))
         self._pricing.newest = read.newest
-        return Found(read.prices, read.ignored, read.refused)
+        return found
 
     def find_in_python(self, body: bytes) -> Found:
-        """Raises `NoEvents`."""
-        try:
-            return self._find(events(body))
-        except Inexact:
-            return self._find(exact_events(body))
-
-    def _find(self, events: Sequence[object]) -> Found:
-        """In the order of slots, so that a quote has its price before it is used."""
+        """In the order of slots, so that a quote has its price before it is used. Raises `NoEvents`."""
+        whole = cache(lambda: exact_events(body))
         found = Found()
         swaps = []
-        for index, event in enumerate(events):
-            try:
-                swaps.append((index, helius.swap(event, self._tokens, self._now_s)))
-            except NoPrice as why:
-                found.ignored[str(why)] += 1
-            except Unusable as why:
-                found.refused.append((index, helius.signature_of(event), str(why)))
+        for index, event in enumerate(events(body)):
+            if swap := self._swap(found, index, event, lambda index=index: whole()[index]):  # type: ignore[misc]
+                swaps.append((index, swap))
         for index, swap in sorted(swaps, key=lambda one: (one[1].at_s, one[1].slot)):
             try:
                 found.prices.append(self._pricing.price(swap))
             except NoPrice as why:
                 found.ignored[str(why)] += 1
             except Unusable as why:
-                found.refused.append((index, swap.signature, str(why)))
+                found.refused.append(Refused(index, swap.signature, str(why), whole()[index]))
         return found
+
+    def _swap(self, found: Found, index: int, event: object, exactly: Callable[[], object]) -> Swap | None:
+        """None for an event without one, which is noted. ``exactly`` is the same event, its fractions as written."""
+        try:
+            try:
+                return helius.swap(event, self._tokens, self._now_s)
+            except Inexact:
+                return helius.swap(exactly(), self._tokens, self._now_s)
+        except NoPrice as why:
+            found.ignored[str(why)] += 1
+        except Unusable as why:
+            found.refused.append(Refused(index, helius.signature_of(event), str(why), exactly()))
+        return None
+
+
+def _exact(text: bytes) -> object:
+    [event] = exact_events(b"[%b]" % text)
+    return event

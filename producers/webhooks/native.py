@@ -1,7 +1,7 @@
 """Bodies of requests to prices in native code (`native/src/{webhooks,prices}.rs`), in a tenth of Python's time.
 
-It reads what it knows for certain. Of a body that holds anything else it says nothing, and Python reads it: `bodies`,
-`helius` and `prices` say what everything means, and what is wrong with it.
+It reads what it knows for certain. An event that is otherwise Python reads, and a body that is otherwise between its
+events: `bodies`, `helius` and `prices` say what everything means, and what is wrong with it.
 """
 
 from collections import Counter
@@ -24,8 +24,11 @@ class Read(NamedTuple):
     prices: list[Price]
     """In the order of their blocks."""
 
-    refused: list[tuple[int, str | None, str]]
-    """(index, signature, reason)."""
+    unsure: list[tuple[int, bytes]]
+    """(index, JSON) of the events that Python has to look at."""
+
+    worthless: list[tuple[int, bytes, str]]
+    """(index, JSON, reason) of those whose price comes to nothing."""
 
     ignored: Counter[str]
     """Of the other events, how many say no price, by kind."""
@@ -46,15 +49,15 @@ class Reader:
         self._native = sentio_native.Webhooks(plain) if sentio_native else None
 
     def read(self, body: bytes, now_s: float, newest: Newest) -> Read | None:
-        """None where Python has to look at the body; ``newest`` is what quotes cost before it."""
+        """None where Python has to look at the whole body; ``newest`` is what quotes cost before it."""
         found = self._native.read(body, now_s + MOST_AHEAD_S, newest) if self._native else None
         if found is None:
             return None
-        plain, worthless, ignored, newest = found
+        plain, unsure, worthless, ignored, newest = found
         symbols = self._symbols
         prices = [
             Price(signature, slot, at_s, symbols[base], price, event_id(signature, slot, at_s))
             for signature, slot, at_s, base, price in plain
         ]
-        refused = [(index, signature, no_price(symbols[base], 0)) for index, signature, base in worthless]
-        return Read(prices, refused, Counter(ignored), newest)
+        without = [(index, text, no_price(symbols[base], 0)) for index, text, base in worthless]
+        return Read(prices, unsure, without, Counter(ignored), newest)
