@@ -14,6 +14,8 @@ from typing import Any
 
 import httpx
 
+from producers.webhooks import helius
+from producers.webhooks.prices import Price, Pricing
 from producers.webhooks.tokens import Token
 from tests.pipeline import until
 
@@ -127,3 +129,9 @@ def receiver(bootstrap: str, prefix: str, folder: Path, **more: str) -> Iterator
         finally:
             process.kill()
             process.wait()
+
+
+def price(number: int, **more: Any) -> Price:
+    """Of a swap of its own."""
+    swap = helius.swap(bought(BONK, 5, number, number=number, **more), TOKENS, lambda: float(NOW_S))
+    return Pricing(TOKENS).price(swap)

@@ -23,7 +23,10 @@ MOST = 10_000
 TOGETHER = 2_000
 """Prices of one transaction: those behind them are not kept waiting for longer."""
 
-LOOK_S = 0.001
+GATHER_S = 0.01
+"""So long after a transaction what comes is gathered for the next: one for each small request costs more than it."""
+
+LOOK_S = 0.002
 IDLE_S = 0.05
 SETTLE_S = 0.5
 """Of silence, then what Kafka has is taken out of the journal: before, it goes with the next prices."""
@@ -52,7 +55,15 @@ class Intake:
         self._sent = 0
         self._sent_last = journal.acknowledged
         self._turned_s = time.monotonic()
-        self._quiet_since_s = time.monotonic()
+        self._gathered: list[tuple[Sequence[Price], Kept]] = []
+        """To be written next, in one transaction."""
+
+        self._together = 0
+        """So many prices that is."""
+
+        self._kept_s = 0.0
+        """When the last one was written."""
+
         self.failure: BaseException | None = None
         """The defect that stopped the thread, if one did."""
 
@@ -97,8 +108,10 @@ class Intake:
             with self._lock:
                 self.failure = failure
             log.get().error("the intake is stopped by a defect", cause=repr(failure), exc_info=failure)
-            for _, kept in self._next(0):
-                kept.set_exception(Retryable("the receiver is stopped by a defect"))
+            self._gather(0)
+            for _, kept in self._gathered:
+                if not kept.done():
+                    kept.set_exception(Retryable("the receiver is stopped by a defect"))
 
     def _work(self) -> None:
         stop_s: float | None = None
@@ -106,29 +119,35 @@ class Intake:
             self._turned_s = time.monotonic()
             if self._closing and stop_s is None:
                 stop_s = self._turned_s + STOP_S
-            under_way = self._sent_last > self._journal.acknowledged
-            if arrived := self._next(LOOK_S if under_way else IDLE_S):
-                self._keep(arrived)
-                self._quiet_since_s = time.monotonic()
+            self._gather(self._patience_s())
+            is_due = self._closing or self._together >= TOGETHER or self._turned_s - self._kept_s > GATHER_S
+            if self._gathered and is_due:
+                self._keep(self._gathered)
+                self._gathered, self._together = [], 0
+                self._kept_s = time.monotonic()
             self._send_on()
-            if stop_s and not arrived and (not self._journal.waiting or time.monotonic() > stop_s):
+            if stop_s and not self._gathered and (not self._journal.waiting or time.monotonic() > stop_s):
                 self._settle()
                 return
-            if not arrived and time.monotonic() - self._quiet_since_s > SETTLE_S:
+            if not self._gathered and time.monotonic() - self._kept_s > SETTLE_S:
                 self._settle()
 
-    def _next(self, wait_s: float) -> list[tuple[Sequence[Price], Kept]]:
-        """What arrived, as far as it is written together."""
-        found: list[tuple[Sequence[Price], Kept]] = []
-        try:
-            found.append(self._arriving.get(timeout=wait_s) if wait_s else self._arriving.get_nowait())
-            count = len(found[0][0])
-            while count < TOGETHER:
-                found.append(self._arriving.get_nowait())
-                count += len(found[-1][0])
-        except queue.Empty:
-            pass
-        return found
+    def _patience_s(self) -> float:
+        """How long to wait for what arrives."""
+        if self._sent_last > self._journal.acknowledged:
+            return LOOK_S
+        return max(0.0, self._kept_s + GATHER_S - self._turned_s) if self._gathered else IDLE_S
+
+    def _gather(self, wait_s: float) -> None:
+        """Take what arrived, as far as it is written together; wait for the first."""
+        while self._together < TOGETHER:
+            try:
+                arrived = self._arriving.get(timeout=wait_s) if wait_s else self._arriving.get_nowait()
+            except queue.Empty:
+                return
+            self._gathered.append(arrived)
+            self._together += len(arrived[0])
+            wait_s = 0
 
     def _keep(self, arrived: list[tuple[Sequence[Price], Kept]]) -> None:
         """All in the order of their blocks, whichever request brought them: readers of the log then see fewer prices

@@ -14,7 +14,7 @@ TABLE = "create table {} (slot_and_signature blob primary key) without rowid"
 _SLOT, _DIGEST = 8, 16
 """Bytes of each in a key."""
 
-_SIZES = (16, 128, 1024)
+_SIZES = (16, 32, 64, 128, 256, 512, 1024)
 """Rows of a statement. Each step of SQLite's lets go of the interpreter, and while the event loop is busy it takes
 milliseconds to have it back: so a few statements for all rows, instead of one a row.
 """

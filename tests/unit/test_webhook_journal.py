@@ -11,19 +11,13 @@ from typing import Any
 
 import pytest
 
-from producers.webhooks import helius, journal
+from producers.webhooks import journal
 from producers.webhooks.journal import FILE, Journal, JournalFull
-from producers.webhooks.prices import Price, Pricing
 from schemas.codec import decode
 from sentio.errors import Retryable, SettingError
-from tests.webhooks import BONK, NOW_S, TOKENS, bought
+from tests.webhooks import price
 
 ROOM = 1 << 20
-
-
-def price(number: int, **more: Any) -> Price:
-    swap = helius.swap(bought(BONK, 5, number, number=number, **more), TOKENS, lambda: float(NOW_S))
-    return Pricing(TOKENS).price(swap)
 
 
 def opened(folder: Path, *, max_bytes: int = ROOM, remember_s: float = 3_600) -> Journal:
