@@ -37,14 +37,15 @@ the frame in the client's hands. `receiver` and `gateway` are their processors' 
 `answer_ms` is the 99th percentile from due to answered, and `each_us` what a price took: at 100 there are 10,000 a
 second. A first run, that warms the broker, is not counted. The client's last price of each symbol is compared with
 the simulator's newest."""
-PROFILE = """Of the receiver's two threads each takes half. That of HTTP: 12 µs a price until its body is there (uvicorn, a
-request of 400 KB in three parts), 9 to read and price it in native code, the rest is what each request costs. That of
-the journal: SQLite 9, signatures and columns 7, then Kafka. What requests bring within 10 ms is one transaction and one
-batch; without that, requests of twenty prices cost the receiver and the broker twice as much.
+PROFILE = """Each of the receiver's two threads takes half. That of HTTP: 12 µs a price until its body is there
+(uvicorn, a request of 400 KB in three parts), 9 to read and price it in native code, the rest is what
+each request costs. That of the journal: SQLite 9, signatures and columns 7, then Kafka. What requests
+bring within 10 ms is one transaction and one batch; without that, requests of twenty prices cost the
+receiver and the broker more by half.
 
-Of the time from webhook to client up to 50 ms are the wait for the next of twenty frames a second, up to 10 the wait
-for the next transaction. Receiver, broker, gateway, sender and client share two cores, which are busy to two thirds at
-the full rate: the slowest 1 % waited for a processor."""
+Of the time from webhook to client up to 50 ms are the wait for the next of twenty frames a second, up to
+10 the wait for the next transaction. Receiver, broker, gateway, sender and client share two cores, which
+are busy to two thirds at the full rate: the slowest 1 % waited for a processor."""
 FULL = "sentio: 11,000 events a second, 100 a request"
 GOALS = [
     Goal(
