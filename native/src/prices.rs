@@ -21,15 +21,13 @@ pub struct Price<'a> {
     pub units: u64,
 }
 
-pub const NOT_QUOTED: &str = "quote_without_price";
-
 /// Some(Err) where a deal has no price because its quote has none.
 pub fn priced<'a>(deal: &Deal<'a>, tokens: &Tokens, newest: &mut Newest) -> Option<Result<Price<'a>, &'static str>> {
     let (base, quote) = (tokens.at(deal.base)?, tokens.at(deal.quote)?);
     let quoted = match (quote.usd, newest.get(&quote.mint)) {
         (Some(usd), _) => usd,
         (None, Some(&(at_s, _, units))) if deal.at_s.abs_diff(at_s) <= KNOWN_FOR_S => units,
-        _ => return Some(Err(NOT_QUOTED)),
+        _ => return Some(Err("quote_without_price")),
     };
     let power = 10_i128.checked_pow(base.decimals.abs_diff(quote.decimals))?;
     let (mut over, mut under) = (quoted.checked_mul(deal.quote_units.into())?, i128::from(deal.base_units));

@@ -13,8 +13,8 @@ from schemas import amounts
 KNOWN_FOR_S = 60
 """So much older than a swap may the price of its quote be, by their blocks' times."""
 
-BELOW = Decimal(10) ** 18
-"""Of a price, so that it has room in 28 digits."""
+BELOW = 10 ** (18 + amounts.PRICE_SCALE)
+"""Of a price in 10^-10 USD, so that it has room in 28 digits."""
 
 _LEGS = 2
 _EVENT_ID = struct.Struct(">QQ")
@@ -69,13 +69,13 @@ class Pricing:
         """Raises `NoPrice` where a swap says none, `Unusable` for one that cannot be."""
         base, quote, worth = self._legs(swap)
         paid = amounts.product(swap.changes[quote.mint].copy_negate(), worth)
-        price = amounts.ratio(paid, swap.changes[base.mint])
+        price = units(amounts.ratio(paid, swap.changes[base.mint]))
         if not 0 < price < BELOW:
-            raise Unusable(no_price(base.symbol, units(price)))
+            raise Unusable(no_price(base.symbol, price))
         if base.quote and (swap.at_s, swap.slot) >= self.newest.get(base.mint, (0,))[:2]:
-            self.newest[base.mint] = (swap.at_s, swap.slot, units(price))
+            self.newest[base.mint] = (swap.at_s, swap.slot, price)
         identity = event_id(swap.signature, swap.slot, swap.at_s)
-        return Price(swap.signature, swap.slot, swap.at_s, base.symbol, units(price), identity)
+        return Price(swap.signature, swap.slot, swap.at_s, base.symbol, price, identity)
 
     def _legs(self, swap: Swap) -> tuple[Token, Token, Decimal]:
         """What is priced, in what, and what one of that is worth."""
