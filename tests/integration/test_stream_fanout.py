@@ -242,19 +242,22 @@ async def test_slow_client_of_a_state_gets_what_is_newest_when_it_reads(begin: B
 async def test_number_of_a_descriptor_that_is_used_again_hears_nothing_of_the_one_before(begin: Begin) -> None:
     async with begin() as on:
         await on.follow("TradeExecuted", "PositionUpdated")
-        async with on.phone() as phone:
-            await live(phone, "trades")
-            before = on.only.handle
-        while on.sockets.all:  # noqa: ASYNC110 - of the other end
-            await asyncio.sleep(0.001)
-        async with on.phone() as phone:
-            assert on.only.handle & 0xFFFF_FFFF == before & 0xFFFF_FFFF
-            assert on.only.handle != before
-            await live(phone, "positions")
-            await on.publish(trades(3))
-            await on.publish([position(0, "SPY")])
-            assert (await phone.next("update"))["channel"] == "positions"
-            await phone.nothing_more()
+        before: int | None = None
+        again = False
+        while not again:  # a number that anything else in this process gave back may be the next one's
+            async with on.phone() as phone:
+                handle = on.only.handle
+                again = before is not None and handle & 0xFFFF_FFFF == before & 0xFFFF_FFFF
+                await live(phone, "positions" if again else "trades")
+                if again:
+                    assert handle != before
+                    await on.publish(trades(3))
+                    await on.publish([position(0, "SPY")])
+                    assert (await phone.next("update"))["channel"] == "positions"
+                    await phone.nothing_more()
+                before = handle
+            while on.sockets.all:  # noqa: ASYNC110 - of the other end
+                await asyncio.sleep(0.001)
 
 
 async def test_who_asks_without_reading_the_answers_is_not_listened_to(begin: Begin) -> None:
