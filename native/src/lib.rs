@@ -5,8 +5,8 @@
 //! them, `json` writes them as text, `codec` decodes and encodes, `events` writes messages from typed events (`avro`
 //! says how values are written), `queues` reads messages past the Python client (`librdkafka`, `messages`), `ring`
 //! makes messages of what an engine wrote into a ring (`ring_python` is its face), `webhooks` makes swaps of webhooks'
-//! bodies (`webhook_text` reads their JSON, `prices` says what they come to in USD, `webhooks_python` is its face),
-//! `fanout` sends to sockets, `python` is the module's face.
+//! bodies (`webhook_text` reads their JSON, `webhook_events` finds in it what they say, `prices` says what they come to
+//! in USD, `webhooks_python` is its face), `fanout` sends to sockets, `python` is the module's face.
 //! The rules are those of `schemas/codec_fastavro.py`; tests hold the two equal.
 
 mod avro;
@@ -31,6 +31,7 @@ pub mod prices;
 pub mod ring;
 #[cfg(feature = "python")]
 mod ring_python;
+pub mod webhook_events;
 pub mod webhook_text;
 pub mod webhooks;
 #[cfg(feature = "python")]
