@@ -18,7 +18,6 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
-from typing import Literal
 
 from sentio.errors import Fatal
 
@@ -206,14 +205,14 @@ def answered(server: Record, answers: Callable[[int], bool], *, timeout_s: float
     return found
 
 
-def lost_its_port(server: Record, log: Path, errors: tuple[str, ...], timeout_s: float) -> Literal[False]:
-    """Why a server did not answer: False when its port was taken meanwhile, else `Fatal` with its own word.
+def check_lost_its_port(server: Record, log: Path, errors: tuple[str, ...], timeout_s: float) -> None:
+    """Of a server that did not answer: raises `Fatal` with its own word, unless its port was taken meanwhile.
 
     ``errors`` are the words by which its log tells what is wrong; without them its last line says how far it came.
     """
     lines = tail(log).splitlines()
     if any("Address already in use" in line for line in lines):
-        return False
+        return
     said = [line for line in lines if any(word in line for word in errors)]
     what = f"did not answer in {timeout_s:.0f} s" if server.running else "ended before it answered"
     raise Fatal(f"{server.name} {what}: {(said or lines[-1:] or ['no message'])[0][:300]} (log: {log})")

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import ClassVar
 
+from sentio import log
 from sentio.errors import Fatal
 from sentio.stack import processes
 from sentio.stack.processes import Record, User
@@ -59,8 +60,10 @@ class Server:
     def _run(self, command: Callable[[int], Sequence[str]], *, cwd: Path, user: User | None = None) -> int:
         """Start, and wait until it answers; returns the port. ``command`` is asked with each port that is tried.
 
-        Raises `Fatal` when it ends before it answers, or takes too long.
+        A start that hangs is given up and made anew, once; its log stays as ``server.log.1``. Raises `Fatal` when it
+        ends before it answers, or hangs again.
         """
+        hung = False
         for _ in range(ATTEMPTS):
             port = processes.free_port(self._previous_port())
             server = processes.spawn(
@@ -74,14 +77,24 @@ class Server:
                 death_signal=self.DIES_BY if self.dies_with_parent else None,
             )
             try:
-                answered = self._ready(server) or processes.lost_its_port(server, self.log, self.ERRORS, self.TIMEOUT_S)
+                if self._ready(server):
+                    self._port_file.write_text(str(port))
+                    return port
+                if server.running and not hung:
+                    hung = True
+                    self._give_up(server)
+                else:
+                    processes.check_lost_its_port(server, self.log, self.ERRORS, self.TIMEOUT_S)
             except BaseException:
                 processes.kill(server)
                 raise
-            if answered:
-                self._port_file.write_text(str(port))
-                return port
         raise Fatal(f"{self.NAME} finds no free port in {ATTEMPTS} attempts; its log: {self.log}")
+
+    def _give_up(self, server: Record) -> None:
+        """Kill a start that hangs (Kafka's does, seldom, while it waits for its own controller)."""
+        last = processes.tail(self.log).splitlines()[-1:]
+        log.get().warning("server hangs, and is started anew", server=self.NAME, after_s=self.TIMEOUT_S, at=last)
+        processes.kill(server)
 
     def _ready(self, server: Record) -> bool:
         return processes.answered(server, self._answers, timeout_s=self.TIMEOUT_S)

@@ -15,12 +15,14 @@ import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
+from structlog.testing import capture_logs
 
 from sentio.errors import Fatal
 from sentio.stack import kafka, processes
 from sentio.stack.kafka import JARS_SETTING, KafkaServer
 from sentio.stack.postgres import PostgresServer
 from sentio.stack.processes import Record
+from sentio.stack.server import Server
 from sentio.stack.stack import Addresses, Stack
 
 UP_AND_WAIT = """
@@ -214,6 +216,47 @@ def test_server_that_ignores_sigterm_is_killed_after_a_while(tmp_path: Path) -> 
     processes.stop(stubborn, timeout_s=0.2)
 
     assert not stubborn.running
+
+
+class Hanging(Server):
+    """Of its starts the first ``times`` never answer."""
+
+    NAME = "hanging"
+    ERRORS = ()
+    TIMEOUT_S = 3.0
+    PROGRAM = """
+import socket, sys, time
+from pathlib import Path
+port, times, starts = int(sys.argv[1]), int(sys.argv[2]), Path("starts")
+before = len(starts.read_text()) if starts.exists() else 0
+starts.write_text("." * (before + 1))
+print("start", before, flush=True)
+if before >= times:
+    listening = socket.create_server(("127.0.0.1", port))
+time.sleep(60)
+"""
+
+    def start(self, times: int) -> int:
+        return self._run(lambda port: [sys.executable, "-c", self.PROGRAM, str(port), str(times)], cwd=self.root)
+
+
+def test_start_that_hangs_is_made_anew_once(tmp_path: Path) -> None:
+    server = Hanging(tmp_path, dies_with_parent=True)
+    with capture_logs() as said:
+        port = server.start(times=1)
+    try:
+        assert processes.answers(port)
+        assert [(line["server"], line["at"]) for line in said] == [("hanging", ["start 0"])]
+        assert (tmp_path / "server.log.1").read_text() == "start 0\n"
+    finally:
+        server.kill()
+
+
+def test_start_that_hangs_again_is_an_error_that_says_where(tmp_path: Path) -> None:
+    server = Hanging(tmp_path, dies_with_parent=True)
+    with pytest.raises(Fatal, match="hanging did not answer in 3 s: start 1 "):
+        server.start(times=2)
+    assert server.process is None
 
 
 def test_data_elsewhere_go_when_their_root_is_gone(tmp_path: Path) -> None:
