@@ -90,10 +90,12 @@ class Decoded:
 def decode(topic: Topic, messages: Sequence[Message], marks: Marks) -> Decoded:
     """The messages in their order; the ranges cover what was dropped too."""
     places = [(message.partition() or 0, message.offset() or 0) for message in messages]
-    ranges: dict[int, Range] = {}
+    firsts: dict[int, int] = {}
+    lasts: dict[int, int] = {}
     for partition, offset in places:
-        seen = ranges.get(partition)
-        ranges[partition] = Range(offset if seen is None else seen.first, offset + 1)
+        firsts.setdefault(partition, offset)
+        lasts[partition] = offset
+    ranges = {partition: Range(first, lasts[partition] + 1) for partition, first in firsts.items()}
 
     found, write = _read(topic, [_value(message) for message in messages])
     behind_keys = _FIRST_KEY + len(KEYS.get(topic.table or "", ()))

@@ -149,10 +149,13 @@ class Fanout:
         heard = _heard(entries, log, audiences)
         if heard:
             entries[0].page.write(list(heard))
-        for entry in entries:
-            log.positions.advance(entry.partition, entry.offset + 1)
+        done = 0
+        for row, hearers in heard.items():
+            for passed in entries[done : row + 1]:
+                log.positions.advance(passed.partition, passed.offset + 1)
+            done, entry = row + 1, entries[row]
             written: dict[tuple[Dialect, bool], bytes] = {}
-            for delivery, audience in heard.get(entry.row, ()):
+            for delivery, audience in hearers:
                 words = delivery.dialect, delivery.conflate
                 if words not in written:
                     written[words] = update(entry, audience.channel, log.positions, delivery)
@@ -197,13 +200,19 @@ def _heard(
     entries: Sequence[Entry], log: Log, audiences: Mapping[str | None, Mapping[Delivery, Audience]]
 ) -> dict[int, Hearers]:
     """Who is to hear an entry, by its row: where only the newest counts, most are heard by nobody and never written."""
-    everyone: Hearers = list(audiences.get(None, {}).items())
+    everyone, all_of_everyone = _both(audiences.get(None, {}))
     heard: dict[int, Hearers] = {}
     for entry in entries:
-        narrowed = audiences.get(entry.value) if entry.value is not None else None
-        hearers = [*everyone, *narrowed.items()] if narrowed else everyone
-        if hearers and log.is_outdated(entry):
-            hearers = [(delivery, audience) for delivery, audience in hearers if not delivery.conflate]
+        outdated = log.is_outdated(entry)
+        hearers = all_of_everyone if outdated else everyone
+        if entry.value is not None and (narrowed := audiences.get(entry.value)):
+            hearers = [*hearers, *_both(narrowed)[outdated]]
         if hearers:
             heard[entry.row] = hearers
     return heard
+
+
+def _both(audiences: Mapping[Delivery, Audience]) -> tuple[Hearers, Hearers]:
+    """Those of a message, and of one whose key has a newer one: who is shown only the newest does not hear it."""
+    hearers = list(audiences.items())
+    return hearers, [(delivery, audience) for delivery, audience in hearers if not delivery.conflate]

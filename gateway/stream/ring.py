@@ -157,7 +157,7 @@ class Log:
         entries = self._numbering.entries(rows)
         self._entries.extend(entries)
         self.note_all(entries)
-        while len(self._entries) > self._ring:
+        for _ in range(len(self._entries) - self._ring):
             gone = self._entries.popleft()
             self.kept_from[gone.partition] = gone.offset + 1
         return entries

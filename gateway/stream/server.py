@@ -44,6 +44,9 @@ def main(settings: StreamSettings) -> None:
     # What is loaded stays. To look through it for garbage takes some 80 ms, in which nobody is sent anything.
     gc.collect()
     gc.freeze()
+    # Nor is there any among the messages in memory and the connections, which refer to nothing in circles: at ten
+    # thousand messages a second they were looked through every three seconds, for 60 ms.
+    gc.set_threshold(700, 10, 1_000)
     uvloop.run(_until_signalled(settings))
 
 
