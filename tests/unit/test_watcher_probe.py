@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.stream.protocol import CLOSE_EXPIRED
 from gateway.watch import probe as probing
 from gateway.watch.probe import CHANNELS, Heard, Probe
 from tests.pipeline import until
@@ -96,3 +97,22 @@ async def test_an_end_that_coming_back_would_not_mend_is_said_and_tried_again(mo
     async with scripted(Answer(401, {}, "none of the keys signed it"), act) as server, probed(server.url) as probe:
         await heard(probe, 1)
         assert probe.heard().state == "open"
+
+
+async def test_a_token_that_ended_is_followed_by_the_one_that_is_in_its_file_by_then(tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text("of yesterday\n")
+
+    async def end(guest: Guest) -> None:
+        await guest.subscribed()
+        token.write_text("of today\n")
+        await guest.close(CLOSE_EXPIRED)
+
+    async def act(guest: Guest) -> None:
+        await guest.subscribed()
+        await guest.update(1)
+        await guest.stay()
+
+    async with scripted(end, act) as server, probed(server.url, token) as probe:
+        await heard(probe, 1)
+    assert server.tokens == ["of yesterday", "of today"]
