@@ -1,6 +1,6 @@
 """When something is wrong for long enough to say so, and well for long enough to say that it is over."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
@@ -74,6 +74,13 @@ class Alarms:
                 notices.append(self._notice(rule, alarm, "end"))
                 alarm.began_at = alarm.well_since_s = None
         return notices
+
+    def resume(self, begun: Iterable[Notice]) -> None:
+        """These have begun before, as `active` said, and whoever is told knows of it."""
+        rules = {rule.name: rule for rule in self._alarms}
+        for notice in begun:
+            if rule := rules.get(notice.alert):
+                self._alarms[rule] = _Alarm(began_at=notice.at, summary=notice.summary)
 
     @property
     def active(self) -> list[Notice]:

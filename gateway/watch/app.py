@@ -51,6 +51,9 @@ class Watcher:
         self._broken: BaseException | None = None
         """What ended the meters: a bug that must not leave a watcher that looks well."""
 
+        self._unsure: dict[str, str] = {}
+        """Alerts that had begun before this process: they go on until it has read what it judges them by."""
+
         self.turned_s = time.monotonic()
         self.ready = False
 
@@ -67,6 +70,8 @@ class Watcher:
                 try:
                     if not migrated:
                         migrate(self._settings.database)
+                        self._alarms.resume(document.begun(self._record.before()))
+                        self._unsure = {one.alert: one.summary for one in self._alarms.active}
                         migrated = True
                     self._round()
                 except Retryable as failure:
@@ -101,7 +106,9 @@ class Watcher:
             raise self._broken
         ended = self._rounds.run()
         wrong = dict(self._meters.wrong)
-        if not ended:
+        if ended:
+            self._unsure = {}
+        else:
             wrong["engine"] = "the engine's words are still being read"
         self._judge("; ".join(wrong.values()) or None)
         now = datetime.now(UTC)
@@ -140,7 +147,7 @@ class Watcher:
             engine=self._rounds.accounts,
             blind=blind,
         )
-        for notice in self._alarms.step(lines, time.monotonic()):
+        for notice in self._alarms.step(self._unsure | lines, time.monotonic()):
             log.get().warning(f"alert: {notice.alert} {notice.state}", summary=notice.summary, runbook=notice.runbook)
             for target in self._targets:
                 target.put(notice)

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, LiteralString
 
-from psycopg import Connection
+from psycopg import Connection, Cursor
 
 from gateway.wire import dumps
 from sentio.config import WatchSettings
@@ -17,6 +17,7 @@ _NOW = (
     "insert into watch_now (one, at, document) values (true, %s, %s)"
     " on conflict (one) do update set at = excluded.at, document = excluded.document"
 )
+_BEFORE = "select document from watch_now"
 _MINUTE = (
     "insert into watch_minutes (minute_at, document) values (%s, %s)"
     " on conflict (minute_at) do update set document = excluded.document"
@@ -33,25 +34,30 @@ class Record:
 
     def now(self, at: datetime, document: Mapping[str, Any]) -> None:
         """Replace how things stand. Raises `Retryable`."""
-        self._write(_NOW, at, dumps(document))
+        self._execute(_NOW, at, dumps(document))
+
+    def before(self) -> dict[str, Any]:
+        """How things stood when a watcher last looked; empty if none has. Raises `Retryable`."""
+        found = self._execute(_BEFORE).fetchone()
+        return dict(found[0]) if found else {}
 
     def minute(self, at: datetime, document: Mapping[str, Any]) -> None:
         """Keep a minute, and drop those that are too old. Raises `Retryable`."""
-        self._write(_MINUTE, at, dumps(document))
-        self._write(_OLD, KEPT_DAYS)
+        self._execute(_MINUTE, at, dumps(document))
+        self._execute(_OLD, KEPT_DAYS)
 
     def close(self) -> None:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
 
-    def _write(self, statement: str, *values: object) -> None:
+    def _execute(self, statement: LiteralString, *values: object) -> Cursor:
         try:
             if self._connection is None or self._connection.closed:
                 self._connection = connect(self._database, name="sentio-watcher", statement_timeout_s=STATEMENT_S)
                 self._connection.autocommit = True
             with outages_are_retryable():
-                self._connection.execute(statement, values)
+                return self._connection.execute(statement, values)
         except BaseException:
             self.close()
             raise

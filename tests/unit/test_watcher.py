@@ -14,6 +14,7 @@ from gateway.watch import sending
 from gateway.watch.alarms import RULES, Alarms, Notice
 from gateway.watch.book import Book, Figures, drawdown
 from gateway.watch.comparing import Side, differences
+from gateway.watch.document import begun
 from gateway.watch.judging import in_hours, wrong
 from gateway.watch.latency import EDGES_MS, Latency, percentiles
 from gateway.watch.meters import Engine, GroupLag, TopicRate
@@ -130,6 +131,27 @@ def test_an_alert_begins_after_a_while_and_ends_after_a_while() -> None:
     [ended] = alarms.step({}, 300 + rule.clear_s)
     assert ended.state == "end"
     assert alarms.active == []
+
+
+def test_an_alert_that_had_begun_before_a_restart_is_not_said_again_and_its_end_is() -> None:
+    before, after = Alarms("https://r/"), Alarms("https://r/")
+    before.step({"divergence": "fills differ"}, 0)
+    assert len(before.step({"divergence": "fills differ"}, 10)) == 1
+    after.resume(before.active)
+    assert after.active == before.active
+    assert after.step({"divergence": "fills differ"}, 0) == []
+    assert after.step({"divergence": "fills differ"}, 100) == []
+    assert after.step({}, 101) == []
+    [ended] = after.step({}, 200)
+    assert (ended.alert, ended.state, ended.summary) == ("divergence", "end", "fills differ")
+
+
+def test_an_alert_of_which_somebody_was_not_told_before_a_restart_begins_again() -> None:
+    alert = {"alert": "lag", "state": "begin", "summary": "behind", "at": "2026-01-02T03:04:05.000Z", "runbook": "r"}
+    told: dict[str, Any] = {"alerts": [alert], "targets": [{"waiting": 0}, {"waiting": 0}]}
+    assert [(one.alert, one.at) for one in begun(told)] == [("lag", datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC))]
+    assert begun(told | {"targets": [{"waiting": 0}, {"waiting": 1}]}) == []
+    assert begun({}) == []
 
 
 def test_every_rule_has_its_line() -> None:
