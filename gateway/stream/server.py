@@ -1,7 +1,6 @@
 """The WebSocket gateway as a process: start, serve, heartbeat, and an orderly end."""
 
 import asyncio
-import gc
 import multiprocessing
 import signal
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +21,7 @@ from gateway.stream.snapshot import Snapshots
 from gateway.stream.sockets import SLICE, Sockets
 from gateway.stream.stretches import Stretches
 from gateway.stream.subscription import Sources
-from sentio import log, metrics, tracker
+from sentio import garbage, log, metrics, tracker
 from sentio.config import StreamSettings
 from sentio.config import listening as can_listen
 from sentio.stopping import end_soon
@@ -41,12 +40,9 @@ def main(settings: StreamSettings) -> None:
     """Serve until SIGTERM or SIGINT."""
     log.configure(settings.log_level, process="stream")
     tracker.configure(settings.errors_dsn, process="stream")
-    # What is loaded stays. To look through it for garbage takes some 80 ms, in which nobody is sent anything.
-    gc.collect()
-    gc.freeze()
-    # Nor is there any among the messages in memory and the connections, which refer to nothing in circles: at ten
-    # thousand messages a second they were looked through every three seconds, for 60 ms.
-    gc.set_threshold(700, 10, 1_000)
+    # Messages in memory and connections refer to nothing in circles; at ten thousand a second they were looked through
+    # every three seconds, for 60 ms, in which nobody was sent anything.
+    garbage.look_seldom()
     uvloop.run(_until_signalled(settings))
 
 

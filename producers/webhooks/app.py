@@ -1,7 +1,6 @@
 """The receiver: `POST /webhooks/helius`, answered with 200 once everything usable in it is safe."""
 
 import asyncio
-import gc
 import socket
 import sys
 import time
@@ -23,7 +22,7 @@ from producers.webhooks.intake import Intake
 from producers.webhooks.journal import Journal
 from producers.webhooks.letters import Letters
 from producers.webhooks.prices import Price
-from sentio import log, metrics
+from sentio import garbage, log, metrics
 from sentio.config import WebhookSettings, listening
 from sentio.errors import Fatal, Retryable, SettingError
 from sentio.stopping import on_stop
@@ -189,8 +188,7 @@ def _serve(settings: WebhookSettings, intake: Intake, letters: Letters, journal:
         )
     )
     # Events are dictionaries in dictionaries, none of which refers to another: looking for cycles finds none.
-    gc.freeze()
-    gc.set_threshold(50_000)
+    garbage.look_seldom(young=50_000)
     # The journal's thread waits so long for the interpreter while a body is read, several times for each transaction.
     sys.setswitchinterval(0.0005)
     on_stop(lambda: setattr(server, "should_exit", True))

@@ -1,6 +1,5 @@
 """`sentio run NAME`: one process of the platform, until SIGTERM."""
 
-import gc
 import importlib
 import sys
 import threading
@@ -93,7 +92,7 @@ def _in_shadow(kind: "type[Consumer]", name: str, since: str | None) -> "type[Co
 
 def _consume(kind: "type[Consumer]") -> None:
     from consumers.group import Group
-    from sentio import metrics
+    from sentio import garbage, metrics
     from sentio.config import load
     from sentio.stopping import on_stop
     from sentio.tracing import traces
@@ -112,8 +111,7 @@ def _consume(kind: "type[Consumer]") -> None:
         )
     # A batch is tens of thousands of messages, none of which refers to another: looking for cycles among them, as
     # Python does every few hundred objects, costs a quarter of the loop's time and finds none.
-    gc.freeze()
-    gc.set_threshold(200_000)
+    garbage.look_seldom(young=200_000)
     try:
         group.run()
     finally:
