@@ -154,9 +154,9 @@ class Fanout:
             for passed in entries[done : row + 1]:
                 log.positions.advance(passed.partition, passed.offset + 1)
             done, entry = row + 1, entries[row]
-            written: dict[tuple[Dialect, bool], bytes] = {}
+            written: dict[tuple[str | None, Dialect, bool], bytes] = {}
             for delivery, audience in hearers:
-                words = delivery.dialect, delivery.conflate
+                words = audience.channel.value, delivery.dialect, delivery.conflate
                 if words not in written:
                     written[words] = update(entry, audience.channel, log.positions, delivery)
                 audience.take(entry, written[words])

@@ -95,6 +95,7 @@ class Traveller:
     def _handle(self, frame: dict[str, Any]) -> None:
         match frame["type"]:
             case "update":
+                assert frame["channel"] == self.channel
                 self.heard.append(frame)
                 self.cursor = frame["cursor"]
             case "snapshot":
