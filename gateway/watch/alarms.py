@@ -27,6 +27,12 @@ RULES = (
 )
 
 
+RESUMED_S = 300.0
+"""How much longer an alert that had begun before this process has to be well until it is over: by then everything that
+it may be judged by was looked at again.
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Notice:
     """One message: an alert begins or ends."""
@@ -44,6 +50,8 @@ class _Alarm:
     well_since_s: float | None = None
     began_at: datetime | None = None
     summary: str = ""
+    resumed: bool = False
+    """It had begun before this process, which has not seen it yet."""
 
 
 class Alarms:
@@ -57,10 +65,10 @@ class Alarms:
     def step(self, wrong: Mapping[str, str], now_s: float) -> list[Notice]:
         """What begins and what ends. ``wrong``: a line for each rule that is wrong now, by its name."""
         notices = []
-        for rule, alarm in self._alarms.items():
+        for rule, alarm in list(self._alarms.items()):
             line = wrong.get(rule.name)
             if line is not None:
-                alarm.summary, alarm.well_since_s = line, None
+                alarm.summary, alarm.well_since_s, alarm.resumed = line, None, False
                 alarm.wrong_since_s = now_s if alarm.wrong_since_s is None else alarm.wrong_since_s
                 if alarm.began_at is None and now_s - alarm.wrong_since_s >= rule.for_s:
                     alarm.began_at = datetime.now(UTC)
@@ -70,17 +78,17 @@ class Alarms:
             if alarm.began_at is None:
                 continue
             alarm.well_since_s = now_s if alarm.well_since_s is None else alarm.well_since_s
-            if now_s - alarm.well_since_s >= rule.clear_s:
+            if now_s - alarm.well_since_s >= rule.clear_s + (RESUMED_S if alarm.resumed else 0.0):
                 notices.append(self._notice(rule, alarm, "end"))
-                alarm.began_at = alarm.well_since_s = None
+                self._alarms[rule] = _Alarm()
         return notices
 
     def resume(self, begun: Iterable[Notice]) -> None:
-        """These have begun before, as `active` said, and whoever is told knows of it."""
+        """These had begun before this process, as `active` said then."""
         rules = {rule.name: rule for rule in self._alarms}
         for notice in begun:
             if rule := rules.get(notice.alert):
-                self._alarms[rule] = _Alarm(began_at=notice.at, summary=notice.summary)
+                self._alarms[rule] = _Alarm(began_at=notice.at, summary=notice.summary, resumed=True)
 
     @property
     def active(self) -> list[Notice]:

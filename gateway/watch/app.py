@@ -3,10 +3,12 @@
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
+from typing import Any
 
 from gateway.database import pool
-from gateway.watch import document, figures, judging
+from gateway.watch import document, figures, judging, told
 from gateway.watch.alarms import RULES, Alarms
 from gateway.watch.meters import Meters
 from gateway.watch.probe import Probe
@@ -51,8 +53,8 @@ class Watcher:
         self._broken: BaseException | None = None
         """What ended the meters: a bug that must not leave a watcher that looks well."""
 
-        self._unsure: dict[str, str] = {}
-        """Alerts that had begun before this process: they go on until it has read what it judges them by."""
+        self._told: dict[str, Any] | None = None
+        """What is kept of who was told what; None: the database has not been asked yet."""
 
         self.turned_s = time.monotonic()
         self.ready = False
@@ -70,8 +72,8 @@ class Watcher:
                 try:
                     if not migrated:
                         migrate(self._settings.database)
-                        self._alarms.resume(document.begun(self._record.before()))
-                        self._unsure = {one.alert: one.summary for one in self._alarms.active}
+                        self._told = self._record.told_before()
+                        told.resume(self._told, self._alarms, self._targets)
                         migrated = True
                     self._round()
                 except Retryable as failure:
@@ -89,6 +91,8 @@ class Watcher:
             looking.join(1)
             for target in self._targets:
                 target.stop(1)
+            with suppress(Retryable):
+                self._keep_told()
             self._rounds.close()
             self._record.close()
             self._pool.close()
@@ -106,11 +110,10 @@ class Watcher:
             raise self._broken
         ended = self._rounds.run()
         wrong = dict(self._meters.wrong)
-        if ended:
-            self._unsure = {}
-        else:
+        if not ended:
             wrong["engine"] = "the engine's words are still being read"
         self._judge("; ".join(wrong.values()) or None)
+        self._keep_told()
         now = datetime.now(UTC)
         known = self._meters.known
         self._record.now(
@@ -135,7 +138,14 @@ class Watcher:
         self.ready = False
         self._rounds.close()
         self._judge(why)
+        with suppress(Retryable):
+            self._keep_told()
         self._stop.wait(AGAIN_S)
+
+    def _keep_told(self) -> None:
+        if self._told is not None and (now := told.kept(self._alarms, self._targets)) != self._told:
+            self._record.told(now)
+            self._told = now
 
     def _judge(self, blind: str | None) -> None:
         """What begins and what ends is said."""
@@ -147,7 +157,9 @@ class Watcher:
             engine=self._rounds.accounts,
             blind=blind,
         )
-        for notice in self._alarms.step(self._unsure | lines, time.monotonic()):
+        if self._told is None:  # what had begun before is not known: of the rest nothing is said yet
+            lines = {rule: line for rule, line in lines.items() if rule == "blind"}
+        for notice in self._alarms.step(lines, time.monotonic()):
             log.get().warning(f"alert: {notice.alert} {notice.state}", summary=notice.summary, runbook=notice.runbook)
             for target in self._targets:
                 target.put(notice)

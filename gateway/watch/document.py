@@ -72,16 +72,6 @@ def present(
     }
 
 
-def begun(before: Mapping[str, Any]) -> list[Notice]:
-    """Alerts that had begun in such a document, if all who are told had been told by then."""
-    if any(target["waiting"] for target in before.get("targets", ())):
-        return []
-    return [
-        Notice(one["alert"], "begin", one["summary"], datetime.fromisoformat(one["at"]), one["runbook"])
-        for one in before.get("alerts", ())
-    ]
-
-
 def minute(rounds: Rounds, known: Mapping[str, Any], latency: Mapping[str, list[int]]) -> dict[str, Any]:
     """One minute of the day; ``latency`` has the counts of each gateway's heat map."""
     return {

@@ -17,7 +17,11 @@ _NOW = (
     "insert into watch_now (one, at, document) values (true, %s, %s)"
     " on conflict (one) do update set at = excluded.at, document = excluded.document"
 )
-_BEFORE = "select document from watch_now"
+_TOLD = (
+    "insert into watch_told (one, document) values (true, %s)"
+    " on conflict (one) do update set document = excluded.document"
+)
+_TOLD_BEFORE = "select document from watch_told"
 _MINUTE = (
     "insert into watch_minutes (minute_at, document) values (%s, %s)"
     " on conflict (minute_at) do update set document = excluded.document"
@@ -36,9 +40,13 @@ class Record:
         """Replace how things stand. Raises `Retryable`."""
         self._execute(_NOW, at, dumps(document))
 
-    def before(self) -> dict[str, Any]:
-        """How things stood when a watcher last looked; empty if none has. Raises `Retryable`."""
-        found = self._execute(_BEFORE).fetchone()
+    def told(self, document: Mapping[str, Any]) -> None:
+        """Replace what `gateway.watch.told` keeps. Raises `Retryable`."""
+        self._execute(_TOLD, dumps(document))
+
+    def told_before(self) -> dict[str, Any]:
+        """What was kept last; empty if nothing was. Raises `Retryable`."""
+        found = self._execute(_TOLD_BEFORE).fetchone()
         return dict(found[0]) if found else {}
 
     def minute(self, at: datetime, document: Mapping[str, Any]) -> None:

@@ -48,6 +48,12 @@ class Target:
     def waiting(self) -> int:
         return len(self._waiting)
 
+    @property
+    def unsent(self) -> list[Notice]:
+        """What waits, the oldest first."""
+        with self._changed:
+            return list(self._waiting)
+
     def put(self, notice: Notice) -> None:
         with self._changed:
             if len(self._waiting) >= MOST_WAITING:

@@ -94,15 +94,14 @@ class PostgresServer(Server):
             self._claim_elsewhere()
         binaries = self._binaries()
         self._initialise(binaries)
-        self._clear_crash()
         settings = SETTINGS | (TIMESCALE if installations.has_timescale(binaries) else {})
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
-        port = self._run(
-            lambda port: [str(binaries / "postgres"), "-D", str(self.data), "-p", str(port), *options],
-            cwd=self.data,
-            user=self._user,
-        )
-        return _dsn(port)
+
+        def command(port: int) -> list[str]:
+            self._clear_crash()
+            return [str(binaries / "postgres"), "-D", str(self.data), "-p", str(port), *options]
+
+        return _dsn(self._run(command, cwd=self.data, user=self._user))
 
     def kill(self) -> None:
         """SIGKILL the server and all its children, as a power cut would; the data stay."""

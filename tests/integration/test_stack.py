@@ -223,7 +223,7 @@ class Hanging(Server):
 
     NAME = "hanging"
     ERRORS = ()
-    TIMEOUT_S = 3.0
+    TIMEOUT_S = 10.0
     PROGRAM = """
 import socket, sys, time
 from pathlib import Path
@@ -246,7 +246,7 @@ def test_start_that_hangs_is_made_anew_once(tmp_path: Path) -> None:
         port = server.start(times=1)
     try:
         assert processes.answers(port)
-        assert [(line["server"], line["at"]) for line in said] == [("hanging", ["start 0"])]
+        assert [line["at"] for line in said if line.get("server") == "hanging"] == [["start 0"]]
         assert (tmp_path / "server.log.1").read_text() == "start 0\n"
     finally:
         server.kill()
@@ -254,7 +254,7 @@ def test_start_that_hangs_is_made_anew_once(tmp_path: Path) -> None:
 
 def test_start_that_hangs_again_is_an_error_that_says_where(tmp_path: Path) -> None:
     server = Hanging(tmp_path, dies_with_parent=True)
-    with pytest.raises(Fatal, match="hanging did not answer in 3 s: start 1 "):
+    with pytest.raises(Fatal, match="hanging did not answer in 10 s: start 1 "):
         server.start(times=2)
     assert server.process is None
 

@@ -1,5 +1,6 @@
 """The watcher's parts without servers: what an account did, what differs, when that is an alert, and who is told."""
 
+import json
 import smtplib
 import threading
 from datetime import UTC, date, datetime, timedelta
@@ -10,16 +11,16 @@ from typing import Any
 import pytest
 import uuid_utils
 
-from gateway.watch import sending
-from gateway.watch.alarms import RULES, Alarms, Notice
+from gateway.watch import sending, told
+from gateway.watch.alarms import RESUMED_S, RULES, Alarms, Notice
 from gateway.watch.book import Book, Figures, drawdown
 from gateway.watch.comparing import Side, differences
-from gateway.watch.document import begun
 from gateway.watch.judging import in_hours, wrong
 from gateway.watch.latency import EDGES_MS, Latency, percentiles
 from gateway.watch.meters import Engine, GroupLag, TopicRate
 from gateway.watch.probe import Heard
 from gateway.watch.sending import Target
+from gateway.wire import dumps
 from sentio.config import WatchSettings
 from tests.pipeline import until
 
@@ -134,24 +135,51 @@ def test_an_alert_begins_after_a_while_and_ends_after_a_while() -> None:
 
 
 def test_an_alert_that_had_begun_before_a_restart_is_not_said_again_and_its_end_is() -> None:
-    before, after = Alarms("https://r/"), Alarms("https://r/")
+    before, seen, unseen = (Alarms("https://r/") for _ in range(3))
     before.step({"divergence": "fills differ"}, 0)
     assert len(before.step({"divergence": "fills differ"}, 10)) == 1
-    after.resume(before.active)
-    assert after.active == before.active
-    assert after.step({"divergence": "fills differ"}, 0) == []
-    assert after.step({"divergence": "fills differ"}, 100) == []
-    assert after.step({}, 101) == []
-    [ended] = after.step({}, 200)
+    for after in (seen, unseen):
+        after.resume(before.active)
+        assert after.active == before.active
+    clear_s = next(rule.clear_s for rule in RULES if rule.name == "divergence")
+    assert seen.step({"divergence": "fills differ"}, 0) == []
+    assert seen.step({"divergence": "fills differ"}, 100) == []
+    assert seen.step({}, 101) == []
+    [ended] = seen.step({}, 101 + clear_s)
     assert (ended.alert, ended.state, ended.summary) == ("divergence", "end", "fills differ")
+    # Who has not seen it may not have looked at everything yet.
+    assert unseen.step({}, 0) == []
+    assert unseen.step({}, clear_s) == []
+    [ended] = unseen.step({}, RESUMED_S + clear_s)
+    assert (ended.state, unseen.active) == ("end", [])
+    assert unseen.step({"divergence": "again"}, 1_000) == []
+    assert [one.state for one in unseen.step({"divergence": "again"}, 1_010)] == ["begin"]
 
 
-def test_an_alert_of_which_somebody_was_not_told_before_a_restart_begins_again() -> None:
-    alert = {"alert": "lag", "state": "begin", "summary": "behind", "at": "2026-01-02T03:04:05.000Z", "runbook": "r"}
-    told: dict[str, Any] = {"alerts": [alert], "targets": [{"waiting": 0}, {"waiting": 0}]}
-    assert [(one.alert, one.at) for one in begun(told)] == [("lag", datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC))]
-    assert begun(told | {"targets": [{"waiting": 0}, {"waiting": 1}]}) == []
-    assert begun({}) == []
+def test_what_waits_to_be_sent_is_sent_by_the_next_process_to_the_same_target() -> None:
+    away, sent = threading.Event(), list[Notice]()
+
+    def refuse(_: Notice) -> None:
+        away.set()
+        raise OSError("away")
+
+    alarms = Alarms("https://r/")
+    [begun] = alarms.step({"silence": "no engine is heard"}, 0)
+    first = [Target("mail", refuse), Target("webhook", sent.append)]
+    for target in first:
+        target.put(begun)
+        target.stop(5)
+    assert away.is_set()
+    assert sent == [begun]
+    before = json.loads(dumps(told.kept(alarms, first)))
+    later, again, mails = Alarms("https://r/"), list[Notice](), list[Notice]()
+    second = [Target("mail", mails.append), Target("webhook", again.append)]
+    told.resume(before, later, second)
+    for target in second:
+        target.stop(5)
+    assert (mails, again) == ([begun], [])
+    assert [one.alert for one in later.active] == ["silence"]
+    told.resume({}, later, second)
 
 
 def test_every_rule_has_its_line() -> None:
