@@ -11,12 +11,28 @@ GRACE_S = 4.5
 def on_stop(stop: Callable[[], object]) -> None:
     """Call ``stop`` on SIGTERM and Ctrl-C, and see to it that the process ends within `GRACE_S` after."""
 
-    def asked(*_: object) -> None:
-        stop()
+    def asked() -> None:
         end_soon()
+        stop()
 
+    on_asked(asked)
+
+
+def on_asked(call: Callable[[], object]) -> None:
+    """Call it on SIGTERM and Ctrl-C, in a thread of its own.
+
+    Not in the handler: that interrupts the main thread wherever it is, also where it holds the lock of the very event
+    that is to be set, and would wait for itself for ever.
+    """
+    reading, writing = os.pipe()
+
+    def hear() -> None:
+        while os.read(reading, 1):
+            call()
+
+    threading.Thread(target=hear, name="stopping", daemon=True).start()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, asked)
+        signal.signal(number, lambda *_: os.write(writing, b"!"))
 
 
 def end_soon() -> None:

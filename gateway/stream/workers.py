@@ -5,7 +5,6 @@ Where a Redis is set their limits are common, as they are with other instances (
 """
 
 import multiprocessing
-import signal
 import socket
 import threading
 import time
@@ -16,7 +15,7 @@ from gateway.stream import server
 from sentio import log
 from sentio.config import StreamSettings
 from sentio.config import listening as can_listen
-from sentio.stopping import GRACE_S
+from sentio.stopping import GRACE_S, on_asked
 
 RESTART_S = 1.0
 
@@ -51,12 +50,11 @@ def _supervise(settings: StreamSettings) -> None:
     stop = threading.Event()
     woken, wake = multiprocessing.Pipe(duplex=False)
 
-    def asked(*_: object) -> None:
+    def asked() -> None:
         stop.set()
         wake.send_bytes(b"!")
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, asked)
+    on_asked(asked)
     workers = [_started(settings, place) for place in range(settings.stream_workers)]
     while not stop.is_set():
         wait([woken, *(worker.sentinel for worker in workers)])

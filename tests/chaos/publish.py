@@ -6,7 +6,6 @@ is a file that says how many events a second are wanted at the moment.
 """
 
 import json
-import signal
 import sys
 import threading
 import time
@@ -18,6 +17,7 @@ from random import Random
 from producers.publisher import Counters, EventPublisher
 from sentio import log
 from sentio.config import PublisherSettings, load
+from sentio.stopping import on_asked
 from tests.chaos.market import events
 
 TURN_S = 0.02
@@ -30,7 +30,7 @@ CLOSE_S = 60.0
 def main(report: Path, seed: str, base: datetime, pace: Path) -> None:
     log.configure(process="publisher")
     stop = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    on_asked(stop.set)
     publisher = EventPublisher(load(PublisherSettings), name="engine", durable=True)
     stream = events(Random(seed), base)
     with report.open("a") as file:
