@@ -121,6 +121,11 @@ class Stage:
     def feed(self) -> Feed:
         return cast("Feed", self._feed)
 
+    async def left(self) -> None:
+        """Until the gateway has seen all clients go."""
+        while self.sockets.all:  # noqa: ASYNC110 - of the other end
+            await asyncio.sleep(0.001)
+
     async def follow(self, *events: str) -> None:
         for event in events:
             await self._feed.items.put(Assigned(topic_of_event(event), event, {0: 0}))

@@ -200,19 +200,19 @@ def _heard(
     entries: Sequence[Entry], log: Log, audiences: Mapping[str | None, Mapping[Delivery, Audience]]
 ) -> dict[int, Hearers]:
     """Who is to hear an entry, by its row: where only the newest counts, most are heard by nobody and never written."""
-    everyone, all_of_everyone = _both(audiences.get(None, {}))
+    everyone: Hearers = list(audiences.get(None, {}).items())
+    shown_all = _shown_all(everyone)
     heard: dict[int, Hearers] = {}
     for entry in entries:
-        outdated = log.is_outdated(entry)
-        hearers = all_of_everyone if outdated else everyone
-        if entry.value is not None and (narrowed := audiences.get(entry.value)):
-            hearers = [*hearers, *_both(narrowed)[outdated]]
+        narrowed = audiences.get(entry.value) if entry.value is not None else None
+        hearers = [*everyone, *narrowed.items()] if narrowed else everyone
+        if hearers and log.is_outdated(entry):
+            hearers = _shown_all(hearers) if narrowed else shown_all
         if hearers:
             heard[entry.row] = hearers
     return heard
 
 
-def _both(audiences: Mapping[Delivery, Audience]) -> tuple[Hearers, Hearers]:
-    """Those of a message, and of one whose key has a newer one: who is shown only the newest does not hear it."""
-    hearers = list(audiences.items())
-    return hearers, [(delivery, audience) for delivery, audience in hearers if not delivery.conflate]
+def _shown_all(hearers: Hearers) -> Hearers:
+    """Those who hear a message also when something newer of its key is in the log."""
+    return [(delivery, audience) for delivery, audience in hearers if not delivery.conflate]

@@ -65,7 +65,7 @@ class Alarms:
     def step(self, wrong: Mapping[str, str], now_s: float) -> list[Notice]:
         """What begins and what ends. ``wrong``: a line for each rule that is wrong now, by its name."""
         notices = []
-        for rule, alarm in list(self._alarms.items()):
+        for rule, alarm in self._alarms.items():
             line = wrong.get(rule.name)
             if line is not None:
                 alarm.summary, alarm.well_since_s, alarm.resumed = line, None, False

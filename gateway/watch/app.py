@@ -66,15 +66,13 @@ class Watcher:
         looking = threading.Thread(target=self._look, name="meters", daemon=True)
         looking.start()
         try:
-            migrated = False
             while not self._stop.is_set():
                 began_s = time.monotonic()
                 try:
-                    if not migrated:
+                    if self._told is None:
                         migrate(self._settings.database)
                         self._told = self._record.told_before()
                         told.resume(self._told, self._alarms, self._targets)
-                        migrated = True
                     self._round()
                 except Retryable as failure:
                     self._missed(str(failure))

@@ -117,7 +117,7 @@ def _drain(settings: "SidecarSettings", sources: "Sequence[Source]") -> None:
 
 def _run(settings: "SidecarSettings", sidecar: "Sidecar | Bridge") -> None:
     from producers.sidecar.figures import Figures
-    from sentio import garbage, metrics
+    from sentio import metrics
     from sentio.stopping import on_stop
 
     stop = threading.Event()
@@ -129,5 +129,4 @@ def _run(settings: "SidecarSettings", sidecar: "Sidecar | Bridge") -> None:
             return time.monotonic() - sidecar.turned_s < STALLED_S
 
         metrics.serve(settings.metrics_port, live=is_live, ready=is_live)
-    garbage.look_seldom()
     sidecar.run(stop)

@@ -82,20 +82,19 @@ class Server:
                     return port
                 if server.running and not hung:
                     hung = True
-                    self._give_up()
+                    self._say_it_hangs()
                 else:
                     processes.check_lost_its_port(server, self.log, self.ERRORS, self.TIMEOUT_S)
-                    self.kill()
             except BaseException:
                 self.kill()
                 raise
+            self.kill()
         raise Fatal(f"{self.NAME} finds no free port in {ATTEMPTS} attempts; its log: {self.log}")
 
-    def _give_up(self) -> None:
-        """Kill a start that hangs (Kafka's does, seldom, while it waits for its own controller)."""
+    def _say_it_hangs(self) -> None:
+        """Of a start (Kafka's does, seldom, while it waits for its own controller)."""
         last = processes.tail(self.log).splitlines()[-1:]
         log.get().warning("server hangs, and is started anew", server=self.NAME, after_s=self.TIMEOUT_S, at=last)
-        self.kill()
 
     def _ready(self, server: Record) -> bool:
         return processes.answered(server, self._answers, timeout_s=self.TIMEOUT_S)

@@ -1,6 +1,5 @@
 """Who may hear what on the stream: tokens at the handshake and later, their end, and what they do not grant."""
 
-import asyncio
 import gc
 import time
 from pathlib import Path
@@ -175,8 +174,7 @@ async def test_a_connection_that_leaves_leaves_no_timer(settings: dict[str, Any]
             assert isinstance(hearer, session.Session)
             timer = hearer._end
             assert timer is not None
-        while running.sockets.all:  # noqa: ASYNC110 - its end is nothing but a turn of the loop
-            await asyncio.sleep(0)
+        await running.left()
         assert timer.cancelled()
 
 

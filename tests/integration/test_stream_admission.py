@@ -81,8 +81,7 @@ async def test_user_has_so_many_connections_wherever_from(tmp_path: Path) -> Non
                 id=3, op="auth", token=SIGNER.token("trades", sub="cyd")
             )  # a newer one takes no other place
             assert (await later.next("ack"))["user"] == "cyd"
-        while running.sockets.all:  # noqa: ASYNC110 - until the gateway has seen them go
-            await asyncio.sleep(0)
+        await running.left()
         async with running.phone(cyd), running.phone(ada):
             pass
 

@@ -277,8 +277,7 @@ async def test_number_of_a_descriptor_that_is_used_again_hears_nothing_of_the_on
                     assert (await phone.next("update"))["channel"] == "positions"
                     await phone.nothing_more()
                 before = handle
-            while on.sockets.all:  # noqa: ASYNC110 - of the other end
-                await asyncio.sleep(0.001)
+            await on.left()
             if again:
                 return
         pytest.fail("no number was used again")

@@ -1,6 +1,5 @@
 """What a gateway leaves behind: its garbage collector looks seldom, so nothing may need it."""
 
-import asyncio
 import gc
 
 import pytest
@@ -31,8 +30,7 @@ async def test_connections_and_messages_that_are_gone_leave_no_circles() -> None
                     await phone.nothing_more()
                     await on.publish([trade(10 * number + more) for more in range(10)])
                     await phone.updates(10)
-            while on.sockets.all:  # noqa: ASYNC110 - of the other end
-                await asyncio.sleep(0.001)
+            await on.left()
             gc.collect()
             assert [type(left) for left in gc.garbage if type(left).__module__.startswith("gateway.")] == []
         finally:
