@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import uuid
 from base64 import urlsafe_b64encode
+from collections.abc import Sequence
 from pathlib import Path
 
 from sentio.errors import Fatal
@@ -17,14 +18,18 @@ from sentio.stack.server import Server
 JARS = Path(__file__).parents[2] / ".sentio" / "kafka-jars"
 JARS_SETTING = "SENTIO_KAFKA_JARS"
 
-JAVA = [
-    "java",
+SMALL = (
     "-Xms128m",
     "-Xmx512m",
     "-XX:+UseSerialGC",  # G1's threads cost more than its pauses save on a small heap
-    "-XX:+ExitOnOutOfMemoryError",
     # The second compiler takes half a core for minutes; at 10,000 records a second what it makes then costs the same.
     "-XX:TieredStopAtLevel=1",
+)
+"""Java's options for a broker that is there soon and has little to do."""
+
+JAVA = [
+    "java",
+    "-XX:+ExitOnOutOfMemoryError",
     "-XX:-UsePerfData",  # no file in the system's temp folder that a SIGKILL would leave
     "-Djava.awt.headless=true",
     "-Dorg.slf4j.simpleLogger.showDateTime=true",
@@ -41,14 +46,22 @@ class KafkaServer(Server):
     """One broker; all it has is under ``root``, and a second start goes on with it.
 
     ``jars`` is the folder of Kafka's jars (``SENTIO_KAFKA_JARS`` before the default, where ``make setup``
-    puts them).
+    puts them). ``java``: options of its Java, of heap, collector and compiler.
     """
 
     NAME = "kafka"
     ERRORS = ("ERROR", "Exception", "Error: ", "Error occurred")
 
-    def __init__(self, root: Path, jars: Path | None = None, *, dies_with_parent: bool = False) -> None:
+    def __init__(
+        self,
+        root: Path,
+        jars: Path | None = None,
+        *,
+        dies_with_parent: bool = False,
+        java: Sequence[str] = SMALL,
+    ) -> None:
         super().__init__(root, dies_with_parent=dies_with_parent)
+        self._java = [*JAVA, *java]
         self.jars = (jars or Path(os.environ.get(JARS_SETTING) or JARS)).absolute()
         self._data = self.root / "data"
         self._config = self.root / "server.properties"
@@ -85,7 +98,7 @@ class KafkaServer(Server):
     def _command(self, port: int) -> list[str]:
         self._configure(port)
         self._format()
-        return [*JAVA, "-cp", f"{self.jars}/*", "kafka.Kafka", str(self._config)]
+        return [*self._java, "-cp", f"{self.jars}/*", "kafka.Kafka", str(self._config)]
 
     def _check(self) -> None:
         if not shutil.which("java"):
@@ -121,7 +134,7 @@ class KafkaServer(Server):
         cluster = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "A", 1)
         tool = ["kafka.tools.StorageTool", "format", "--config", str(self._config), "--cluster-id", cluster]
         done = subprocess.run(
-            [*JAVA, "-cp", f"{self.jars}/*", *tool],
+            [*JAVA, *SMALL, "-cp", f"{self.jars}/*", *tool],
             capture_output=True,
             text=True,
             check=False,

@@ -4,18 +4,21 @@ import itertools
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from producers.sender import Counts
+from producers.sender import Counts, Parcel
 from producers.sidecar import drain, rings
 from producers.sidecar.drain import Sidecar
+from producers.sidecar.messages import Messages
 from producers.sidecar.ring import Ring
 from producers.sidecar.rings import RingSource
+from producers.sidecar.source import Portion, Source
 from sentio.config import PublisherSettings, load
-from tests import engines
+from tests import engines, ways
 from tests.engines import BAD_AMOUNT, DROPPED, OK, SOURCES
 
 Lines = Callable[[], str]
@@ -219,32 +222,64 @@ def test_what_an_engine_loses_is_said_when_it_is_seen_and_then_once_a_minute(
     source.close()
 
 
+class Unheard:
+    """A sender that Kafka does not answer, until it is told that it did."""
+
+    def __init__(self, *_: object, **__: object) -> None:
+        self.sent = self.acknowledged = 0
+        self.turns = threading.Semaphore(0)
+
+    def turn(self) -> int:
+        self.turns.release()
+        return 0
+
+    def send(self, parcel: Parcel) -> None:
+        self.sent += len(parcel.values)
+
+    def counts(self) -> Counts:
+        return Counts(self.acknowledged, 0, 0)
+
+    def abandon(self) -> None:
+        pass
+
+    def has_turned(self, times: int) -> None:
+        """Since it was asked."""
+        while self.turns.acquire(blocking=False):
+            pass
+        for _ in range(times):
+            assert self.turns.acquire(timeout=20)
+
+
+@contextmanager
+def draining(monkeypatch: pytest.MonkeyPatch, sender: Unheard, source: Source) -> Iterator[None]:
+    """A sidecar with this sender, in a thread."""
+    monkeypatch.setattr(drain, "KafkaSender", lambda *_, **__: sender)
+    with ways.running(Sidecar(load(PublisherSettings), [source])):
+        yield
+
+
 def test_librdkafka_is_heard_while_rings_are_empty(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    heard = threading.Event()
+    sender = Unheard()
+    with draining(monkeypatch, sender, RingSource(path)):
+        sender.has_turned(2)
 
-    class Sender:
-        def __init__(self, *_: object, **__: object) -> None:
-            pass
 
-        def turn(self) -> int:
-            heard.set()
-            return 0
-
-        def counts(self) -> Counts:
-            return Counts(0, 0, 0)
-
-        def abandon(self) -> None:
-            pass
-
-    monkeypatch.setattr(drain, "KafkaSender", Sender)
-    stop = threading.Event()
-    running = threading.Thread(target=Sidecar(load(PublisherSettings), [RingSource(path)]).run, args=(stop,))
-    running.start()
-    try:
-        assert heard.wait(20)
-    finally:
-        stop.set()
-        running.join()
+@pytest.mark.parametrize(("gathered_s", "at_first"), [(3_600.0, 1), (0.0, 3)])
+def test_while_kafka_has_not_acknowledged_events_are_gathered(
+    monkeypatch: pytest.MonkeyPatch, gathered_s: float, at_first: int
+) -> None:
+    monkeypatch.setattr(drain, "GATHERED_S", gathered_s)
+    monkeypatch.setattr(drain, "OPEN_S", 3_600.0)
+    sender = Unheard()
+    source = ways.Scripted(*[Portion([Messages("TradeExecuted", [b"TQQQ"], [b"a trade"])])] * 3)
+    with draining(monkeypatch, sender, source):
+        sender.has_turned(10)
+        assert sender.sent == at_first
+        for acknowledged in range(at_first, 4):
+            sender.acknowledged = acknowledged
+            sender.has_turned(10)
+            assert source.acknowledged == acknowledged
+            assert sender.sent == min(acknowledged + 1, 3)
 
 
 def test_a_ring_that_was_set_aside_stays_until_all_of_it_is_acknowledged(driver: Path, path: Path) -> None:
