@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-import time
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
@@ -14,9 +13,11 @@ from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from gateway.stream import connection
+from gateway.stream.connection import Connection
 from gateway.stream.cursor import Cursor, decode, encode, epoch_of
+from gateway.stream.sockets import Sockets
 from schemas.events import EngineHeartbeat, PositionUpdated, PriceUpdated, SignalGenerated
-from tests.gateways import START, Platform, Published, gateway, heard_ids, ids, price, trade, trades
+from tests.gateways import DEADLINE_S, START, Platform, Published, gateway, heard_ids, ids, price, trade, trades
 
 pytestmark = pytest.mark.anyio
 
@@ -240,6 +241,14 @@ async def test_slow_client_is_closed_and_may_come_back_with_its_cursor(
     platform: Platform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connection, "CLOSE_S", 60.0)  # the close frame waits behind what it has not read
+    closed = asyncio.Event()
+    late = Sockets.late
+
+    def note(sockets: Sockets, behind: Connection) -> None:
+        late(sockets, behind)
+        closed.set()
+
+    monkeypatch.setattr(Sockets, "late", note)
     settings = platform.settings.model_copy(update={"stream_behind_s": 2.0})
     bulky = [trade(number, reason="x" * 20_000) for number in range(1_500)]
     async with gateway(settings) as running, running.phone() as quick:
@@ -248,10 +257,9 @@ async def test_slow_client_is_closed_and_may_come_back_with_its_cursor(
                 await phone.subscribe("trades")
                 await phone.next("snapshot")
             published = asyncio.create_task(asyncio.to_thread(platform.publish, bulky))
-            late_s = time.monotonic() + 5
             heard = await quick.updates(1_500)  # while the slow one reads nothing
-            while time.monotonic() < late_s:
-                await quick.nothing_more()
+            async with asyncio.timeout(DEADLINE_S):
+                await closed.wait()
             code, reason = await slow.close_code()
             assert code == 4508
             assert "cursor" in reason
