@@ -243,6 +243,19 @@ def test_frames_and_fields_that_are_not_known_are_ignored_and_torn_ones_are_not(
         heard(channels, {"type": "update", "channel": "trades", "seq": "0:2", "prev": "0:1", "at": "x", "data": TRADE})
 
 
+@pytest.mark.parametrize(
+    "frame",
+    [
+        update(1, channel="trades.SPY"),
+        {"type": "heartbeat", "cursors": {"trades.SPY": "c"}},
+        {"type": "resume_failed", "channel": "trades.SPY", "reason": "expired", "message": ""},
+    ],
+)
+def test_a_frame_of_a_channel_that_was_not_asked_for_is_said(frame: dict[str, Any]) -> None:
+    with pytest.raises(BadFrame, match=r"trades\.SPY"):
+        heard(subscribed("trades"), frame)
+
+
 def test_wishes_are_said_as_the_gateway_understands_them() -> None:
     channels = Channels(["positions"], cursors={}, conflate=False, lowest_latency=True, since=AT)
     channels.connected()

@@ -162,13 +162,14 @@ export class Channels {
   }
 
   /** Undefined where the frame is of a subscription that was replaced meanwhile. */
-  #live(frame: Frame): Channel | undefined {
-    const channel = this.#all.get(text(frame, "channel"));
-    return channel?.live ? channel : undefined;
+  #live(name: string): Channel | undefined {
+    const channel = this.#all.get(name);
+    if (!channel) throw new BadFrame(`the gateway speaks of ${name}, to which this client did not subscribe`);
+    return channel.live ? channel : undefined;
   }
 
   #update(frame: Frame, nowMs: number): Item[] {
-    const channel = this.#live(frame);
+    const channel = this.#live(text(frame, "channel"));
     if (!channel) return [];
     const items: Item[] = [];
     const seq = text(frame, "seq");
@@ -204,7 +205,7 @@ export class Channels {
   }
 
   #snapshot(frame: Frame): Item[] {
-    const channel = this.#live(frame);
+    const channel = this.#live(text(frame, "channel"));
     if (!channel) return [];
     const events = frame["data"];
     if (!Array.isArray(events)) throw new BadFrame("a snapshot without data");
@@ -216,7 +217,7 @@ export class Channels {
   }
 
   #resumeFailed(frame: Frame): Item[] {
-    const channel = this.#live(frame);
+    const channel = this.#live(text(frame, "channel"));
     if (!channel) return [];
     channel.cursor = undefined;
     channel.resuming = false;
@@ -227,8 +228,8 @@ export class Channels {
     const items: (Item | Position)[] = [];
     const moved: Record<string, string> = {};
     for (const [name, cursor] of Object.entries(record(frame, "cursors"))) {
-      const channel = this.#all.get(name);
-      if (!channel?.live || typeof cursor !== "string") continue;
+      const channel = this.#live(name);
+      if (!channel || typeof cursor !== "string") continue;
       channel.cursor = moved[name] = cursor;
       if (channel.resuming) {
         channel.resuming = false;

@@ -133,6 +133,8 @@ test("a refused subscription and torn frames end the stream; what is not known i
   assert.throws(() => hear(channels, { type: "error", id: 1, code: "forbidden", message: "not granted" }), Refused);
   assert.throws(() => hear(channels, { ...update(1), cursor: undefined }), BadFrame);
   assert.throws(() => hear(channels, { ...update(1), seq: "x" }), BadFrame);
+  assert.throws(() => hear(channels, { ...update(1), channel: "trades.SPY" }), BadFrame);
+  assert.throws(() => hear(channels, { type: "heartbeat", cursors: { "trades.SPY": "c" } }), BadFrame);
   assert.deepEqual(hear(channels, { type: "sale" }), []);
   assert.throws(() => new Channels(["toString"], {}), RangeError);
 });

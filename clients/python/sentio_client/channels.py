@@ -127,8 +127,10 @@ class Channels:
 
     def _live(self, name: str) -> _Channel | None:
         """None where the frame is of a subscription that was replaced meanwhile."""
-        channel = self._all.get(name)
-        return channel if channel and channel.live else None
+        if name not in self._all:
+            raise BadFrame(f"the gateway speaks of {name}, to which this client did not subscribe")
+        channel = self._all[name]
+        return channel if channel.live else None
 
     def _update(self, frame: Mapping[str, Any], now_s: float) -> Iterator[Item]:
         channel = self._live(frame["channel"])
