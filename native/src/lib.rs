@@ -4,7 +4,8 @@
 //! a row when it fails, is only ever given sound ones), `columns` takes the newest version's values as the check finds
 //! them, `json` writes them as text, `codec` decodes and encodes, `events` writes messages from typed events (`avro`
 //! says how values are written), `queues` reads messages past the Python client (`librdkafka`, `messages`), `ring`
-//! makes messages of what an engine wrote into a ring (`ring_python` is its face), `webhooks` makes swaps of webhooks'
+//! makes messages of what an engine wrote into a ring (`ring_python` is its face; `ring_wait` sees that there is something),
+//! `webhooks` makes swaps of webhooks'
 //! bodies (`webhook_text` reads their JSON, `webhook_events` finds in it what they say, `prices` says what they come to
 //! in USD, `webhooks_python` is its face), `fanout` sends to sockets, `python` is the module's face.
 //! The rules are those of `schemas/codec_fastavro.py`; tests hold the two equal.
@@ -31,6 +32,8 @@ pub mod prices;
 pub mod ring;
 #[cfg(feature = "python")]
 mod ring_python;
+#[cfg(feature = "python")]
+mod ring_wait;
 pub mod webhook_events;
 pub mod webhook_text;
 pub mod webhooks;

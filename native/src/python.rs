@@ -239,5 +239,6 @@ fn sentio_native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<crate::queues::Queues>()?;
     module.add_class::<crate::ring_python::Slots>()?;
     module.add_class::<crate::webhooks_python::Webhooks>()?;
+    module.add_function(wrap_pyfunction!(crate::ring_wait::wait_for_records, module)?)?;
     module.add("Disagreement", module.py().get_type::<Disagreement>())
 }

@@ -6,7 +6,7 @@ that the source still has; what is sent again then has the same ids and sequence
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from producers import spans
 from producers.sender import KafkaSender, Parcel
@@ -39,16 +39,26 @@ a virtual one): thirty a second are 0.9 % of it.
 STOP_S = 1.0
 
 
-class Sidecar:
-    """Drains sources until it is told to stop. Used by one thread."""
+Wait = Callable[[threading.Event, float], object]
 
-    def __init__(self, settings: PublisherSettings, sources: Sequence[Source]) -> None:
+
+class Sidecar:
+    """Drains sources until it is told to stop. Used by one thread.
+
+    ``wait`` returns once there may be something new in the sources, or is to stop, after the seconds it is given at
+    the latest or not long after that.
+    """
+
+    def __init__(
+        self, settings: PublisherSettings, sources: Sequence[Source], wait: Wait = threading.Event.wait
+    ) -> None:
         self.turned_s = time.monotonic()
         """When the loop last turned, for /livez."""
 
         self.tallies = {source.name: Tally() for source in sources}
         self._prefix = settings.topic_prefix
         self._sources = sources
+        self._wait = wait
         # What waits is sent in one go, and then waited for: lingering for more would only take longer.
         self._sender = KafkaSender(
             settings.kafka, queue_records=4 * MOST * len(sources), spool=None, durable=False, linger_ms=0
@@ -81,8 +91,10 @@ class Sidecar:
                 self.turned_s = time.monotonic()
                 if self._turn():
                     last_s = self.turned_s
-                else:
+                elif self._open:
                     stop.wait(_pause_s(last_s))
+                else:
+                    self._wait(stop, _pause_s(last_s))
             deadline_s = time.monotonic() + STOP_S
             while self._open and not self._settle() and time.monotonic() < deadline_s:
                 time.sleep(SHORTEST_S)

@@ -161,6 +161,7 @@ class Inbox:
             origin.spoke_s = time.monotonic()
             self._waiting.append(_Parcel(origin, ahead, where, fresh, done, len(lines)))
             self._count += len(lines)
+            self._changed.notify_all()
             return True
 
     def connected(self, origin: Origin, by: int) -> None:
@@ -168,6 +169,11 @@ class Inbox:
         with self._changed:
             origin.open += by
             origin.connects = True
+
+    def wait(self, stop: threading.Event, pause_s: float) -> None:
+        """Until something comes, for so long at most; not at all when it is to stop."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or stop.is_set(), pause_s)
 
     def take(self, most: int) -> Portion | None:
         """Whole parcels, as many as there are."""

@@ -117,6 +117,10 @@ class Ring:
             found = decode(self._copy(first, count), first, self.id, self.producer, latest_us)
         return found
 
+    def watched(self) -> tuple[int, int, memoryview, int]:
+        """File, its size, the head in words, and the position that is read next: for those who wait for records."""
+        return self._file.fileno(), self._opened_as.st_size, self._view, self._next
+
     def rewind(self) -> None:
         """Read again from the first record that is not acknowledged."""
         self._next = self._words[_READ]

@@ -44,6 +44,11 @@ class RingSource:
         self._spent: set[Path] = set()
         self._told: dict[tuple[UUID, str], int] = {}
 
+    @property
+    def opened(self) -> Ring | None:
+        """The ring that is read at the moment."""
+        return self._ring
+
     def take(self, most: int) -> Portion | None:
         try:
             ring = self.ring()

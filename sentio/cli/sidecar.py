@@ -11,7 +11,7 @@ from typer.core import TyperGroup
 
 if TYPE_CHECKING:
     from producers.sidecar.bridge import Bridge
-    from producers.sidecar.drain import Sidecar
+    from producers.sidecar.drain import Sidecar, Wait
     from producers.sidecar.source import Source
     from sentio.config import SidecarSettings
 
@@ -40,8 +40,10 @@ def rings(
 ) -> None:
     """Drain the rings that engines write with clients/c/sentio.h."""
     from producers.sidecar.rings import RingSource
+    from producers.sidecar.watching import Watch
 
-    _drain(_settings(), [RingSource(path) for path in paths])
+    sources = [RingSource(path) for path in paths]
+    _drain(_settings(), sources, Watch(sources))
 
 
 @app.command()
@@ -54,7 +56,7 @@ def listen(
     settings = _settings()
     listener = Listener(address)
     try:
-        _drain(settings, [listener.inbox])
+        _drain(settings, [listener.inbox], listener.inbox.wait)
     finally:
         listener.close()
 
@@ -70,7 +72,7 @@ def http(
     receiver = Receiver(address, settings)
     threading.Thread(target=receiver.run, name="sentio-http", daemon=True).start()
     try:
-        _drain(settings, [receiver.inbox])
+        _drain(settings, [receiver.inbox], receiver.inbox.wait)
     finally:
         receiver.stop()
 
@@ -109,10 +111,10 @@ def _settings() -> "SidecarSettings":
     return settings
 
 
-def _drain(settings: "SidecarSettings", sources: "Sequence[Source]") -> None:
+def _drain(settings: "SidecarSettings", sources: "Sequence[Source]", wait: "Wait" = threading.Event.wait) -> None:
     from producers.sidecar.drain import Sidecar
 
-    _run(settings, Sidecar(settings, sources))
+    _run(settings, Sidecar(settings, sources, wait))
 
 
 def _run(settings: "SidecarSettings", sidecar: "Sidecar | Bridge") -> None:
