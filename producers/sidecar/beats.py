@@ -22,13 +22,17 @@ class Beats:
 
     def __init__(self) -> None:
         self._next_s = time.monotonic()
-        self._began_s = time.monotonic()
+        self._began_s = time.monotonic()  # since when they are heard
         self._spoke_s: dict[str, float] = {}
         self._once = log.OncePer()
 
     def spoke(self, source: str) -> None:
         """Events came from a source."""
         self._spoke_s[source] = time.monotonic()
+
+    def deaf(self) -> None:
+        """Nothing is taken from the sources at the moment, whatever engines say."""
+        self._began_s = time.monotonic()
 
     def are_due(self) -> bool:
         """Whether it is time: `BEAT_S` after the last."""
@@ -41,19 +45,24 @@ class Beats:
         beats = {source.name: list(source.beats()) for source in sources}
         if is_open(now):
             for name, found in beats.items():
-                self._look_at(name, any(beat.is_there for beat in found))
+                self._look_at(name, found)
         made = [_heartbeat(beat, now) for each in beats.values() for beat in each]
         return messages(made)[0] if made else None
 
-    def _look_at(self, source: str, is_there: bool) -> None:  # noqa: FBT001 - said by its name
-        silent_s = time.monotonic() - self._spoke_s.get(source, self._began_s)
-        if silent_s > SILENCE_S and self._once.due(source):
-            log.get().error(
-                "an engine is silent in trading hours",
-                source=source,
-                silent_s=round(silent_s),
-                engine="has its end open" if is_there else "is not there",
-            )
+    def _look_at(self, source: str, beats: Sequence[Beat]) -> None:
+        """Each engine is looked at by itself; one that came back is one, by its name."""
+        for engine in {beat.engine for beat in beats} or {""}:
+            its = [beat for beat in beats if beat.engine == engine]
+            own_s = [beat.spoke_s for beat in its if beat.spoke_s is not None] or [self._spoke_s.get(source, 0.0)]
+            silent_s = time.monotonic() - max(*own_s, self._began_s)
+            if silent_s > SILENCE_S and self._once.due((source, engine)):
+                log.get().error(
+                    "an engine is silent in trading hours",
+                    source=source,
+                    engine=engine,
+                    silent_s=round(silent_s),
+                    state="has its end open" if any(beat.is_there for beat in its) else "is not there",
+                )
 
 
 def _heartbeat(beat: Beat, now: datetime) -> Numbered:

@@ -29,6 +29,9 @@ has a quarter of them at 10,000 events a second, and answers sooner.
 OPEN_S = 0.2
 """How long it is sent on before all of it has to be acknowledged."""
 
+AWAY_S = 1.0
+"""Kafka is away when it has not acknowledged for so long; what engines say meanwhile is not taken."""
+
 SHORTEST_S, LONGEST_S = 0.001, 0.03
 IDLE_PART = 0.02
 """Between two looks, at sources that hold nothing new or for an acknowledgement, lies this part of the time since there
@@ -117,6 +120,8 @@ class Sidecar:
                     self._took_s = self.turned_s
                     self._opened_s = self._opened_s or self.turned_s
                     self._open[source.name] = self._open.get(source.name, 0) + self._send(source, portion)
+        elif self.turned_s > self._opened_s + AWAY_S:
+            self._beats.deaf()
         return settled or took
 
     def _may_take(self) -> bool:

@@ -84,12 +84,19 @@ class Origin:
     connects: bool = False
     """It comes by connections; else by requests."""
 
+    came_s: float = 0.0
+    """When it was first heard of."""
+
     spoke_s: float = 0.0
     """When it sent something last."""
 
     @property
     def producer(self) -> str:
         return f"{self.engine}@{self.source}"
+
+    @property
+    def heard_s(self) -> float:
+        return max(self.came_s, self.spoke_s)
 
     def is_there(self, now_s: float) -> bool:
         """Whether it is connected, or has sent something just now where it does not connect."""
@@ -128,7 +135,9 @@ class Inbox:
     def origin(self, engine: str, source: UUID, *, version: str = "", mode: str = "") -> Origin:
         """The one that is known by these, or a new one, which begins wherever its first line says."""
         with self._changed:
-            origin = self._origins.setdefault((engine, source), Origin(engine, source, first=0, next=0))
+            origin = self._origins.setdefault(
+                (engine, source), Origin(engine, source, first=0, next=0, came_s=time.monotonic())
+            )
             origin.version, origin.mode = version, mode
             self._origins.move_to_end((engine, source))
             if len(self._origins) > SOURCES:
@@ -198,7 +207,7 @@ class Inbox:
         now_s = time.monotonic()
         with self._changed:
             return [
-                Beat(each.producer, each.engine, each.version, each.mode, is_there=each.is_there(now_s))
+                Beat(each.producer, each.engine, each.version, each.mode, each.is_there(now_s), each.heard_s)
                 for each in self._origins.values()
                 if each.open or now_s - each.spoke_s < FORGOTTEN_S
             ]

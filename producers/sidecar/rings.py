@@ -109,15 +109,17 @@ class RingSource:
         return self._ring
 
     def spent(self) -> None:
-        """All of the ring is read: go over to the next one, if this was set aside."""
+        """All of the ring is read: go over to the next, if this was set aside, or to one that could not be opened."""
         if self._ring is None or time.monotonic() < self._again_at_s:
             return
         self._again_at_s = time.monotonic() + REOPEN_S
+        left = None
         if self._ring.path != self.path:
             self._remove(self._ring)
-        elif self._ring.is_in_place():
+        elif (left := self._left()) is None and self._ring.is_in_place():
             return
         self.close()
+        self._ring = left
         self._again_at_s = 0.0
 
     def close(self) -> None:
@@ -131,17 +133,33 @@ class RingSource:
         self.close()
 
     def _open(self) -> Ring | None:
-        """The first that can be read: those set aside, the oldest first, then the one that is there now."""
+        """The first that can be read: those set aside, then the one that is there now."""
+        return self._open_aside() or self._opened(self.path)
+
+    def _open_aside(self) -> Ring | None:
+        """The oldest of those set aside that can be read."""
         aside = self.path.parent.glob(f"{glob.escape(self.path.name)}.{ASIDE}")
-        for path in [*sorted(set(aside) - self._spent, key=changed_ns), self.path]:
-            identity = None if path == self.path else path.name.removeprefix(f"{self.path.name}.")
-            try:
-                path.stat()
-                return Ring(path, identity=identity)
-            except FileNotFoundError:
-                continue  # not made yet, or removed meanwhile
-            except (OSError, RingUnusable) as failure:
-                self._say(path, failure)
+        for path in sorted(set(aside) - self._spent, key=changed_ns):
+            if ring := self._opened(path, path.name.removeprefix(f"{self.path.name}.")):
+                return ring
+        return None
+
+    def _left(self) -> Ring | None:
+        """One of those set aside that could not be opened before."""
+        try:
+            return self._open_aside()
+        except OSError as failure:
+            self._say(self.path, failure)
+            return None
+
+    def _opened(self, path: Path, identity: str | None = None) -> Ring | None:
+        try:
+            path.stat()
+            return Ring(path, identity=identity)
+        except FileNotFoundError:
+            pass  # not made yet, or removed meanwhile
+        except (OSError, RingUnusable) as failure:
+            self._say(path, failure)
         return None
 
     def _tell_losses(self, ring: Ring) -> None:

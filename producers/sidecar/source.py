@@ -34,6 +34,9 @@ class Beat(NamedTuple):
     is_there: bool
     """Whether the engine still has its end of the source open."""
 
+    spoke_s: float | None = None
+    """When it said something last (monotonic), where one source has several engines."""
+
 
 @dataclass(frozen=True, slots=True)
 class Portion:

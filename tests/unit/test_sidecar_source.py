@@ -12,6 +12,7 @@ import pytest
 
 from producers.sender import Counts, Parcel
 from producers.sidecar import drain, rings
+from producers.sidecar.beats import Beats
 from producers.sidecar.drain import Sidecar
 from producers.sidecar.messages import Messages
 from producers.sidecar.ring import Ring
@@ -282,6 +283,32 @@ def test_while_kafka_has_not_acknowledged_events_are_gathered(
             assert sender.sent == min(acknowledged + 1, 3)
 
 
+def test_while_kafka_is_away_no_engine_is_called_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    deaf = threading.Semaphore(0)
+    monkeypatch.setattr(Beats, "deaf", lambda _: deaf.release())
+    monkeypatch.setattr(drain, "AWAY_S", 0.0)
+    sender = Unheard()
+    source = ways.Scripted()
+    with draining(monkeypatch, sender, source):
+        sender.has_turned(10)
+        assert not deaf.acquire(blocking=False), "there is nothing that Kafka lacks"
+        source.portions.append(Portion([Messages("TradeExecuted", [b"TQQQ"], [b"a trade"])]))
+        assert deaf.acquire(timeout=20)
+
+
+def test_a_ring_that_could_not_be_opened_at_first_is_read_later(driver: Path, path: Path, said: Lines) -> None:
+    write(driver, path)
+    aside = set_aside(driver, path, 128)
+    source = RingSource(path)
+    with Ring(aside):  # by a sidecar that is about to end
+        assert read(source) == [path]
+        assert "another reader" in said()
+    source.spent()
+    assert read(source) == [aside, path]
+    assert not aside.exists()
+    source.close()
+
+
 def test_a_ring_that_was_set_aside_stays_until_all_of_it_is_acknowledged(driver: Path, path: Path) -> None:
     write(driver, path)
     aside = set_aside(driver, path, 128)
@@ -303,10 +330,10 @@ def test_what_a_ring_says_of_its_engine_is_its_beat(driver: Path, path: Path) ->
         engine.signal()
         source.take(10)
         [beat] = source.beats()
-        assert beat[1:] == ("rotation", "1.4", "paper", True)
+        assert beat[1:] == ("rotation", "1.4", "paper", True, None)
         assert beat.producer.startswith("rotation@")
         engine.kill()
         assert source.beats() == [beat._replace(is_there=False)]
         with engines.engine(driver, path, name="rotation"):
-            assert [each[1:] for each in source.beats()] == [("rotation", "", "", True)]
+            assert [each[1:] for each in source.beats()] == [("rotation", "", "", True, None)]
     source.close()
