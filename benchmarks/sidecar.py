@@ -39,6 +39,8 @@ LIMIT_S = 60.0
 BEFORE_S, LATENCY_S = 5.0, 10.0
 """How long events are published at a rate before those that count, and how long those."""
 
+LEAST_EVENTS = 30
+
 JAVA = ("-Xms1g", "-Xmx1g", "-XX:+UseZGC")
 """Of a broker that runs for months: it has both compilers, and a collector that does not stop it."""
 
@@ -125,7 +127,8 @@ def long_running(stage: Stage) -> Iterator[Stage]:
 
 def latency(stage: Stage, rate: int, before_s: float = BEFORE_S) -> Figures:
     """From the engine's clock at publish to the log (``log_``) and to a consumer, at so many events a second."""
-    events, before = int(rate * (before_s + LATENCY_S)), int(rate * before_s)
+    before = int(rate * before_s)
+    events = before + max(int(rate * LATENCY_S), LEAST_EVENTS)
     with ring_in_memory() as path, draining(stage, path, "trades") as sidecar, consuming(stage, sidecar) as consumer:
         clock = clocks.exact(sidecar.pid)
         cpu_s = clock()

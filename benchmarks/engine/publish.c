@@ -88,8 +88,8 @@ static const char *unknown(const char *text)
 /* Sleeps where there is time to, as an engine does that waits for its market; the last stretch is waited for awake. */
 static void wait_until(uint64_t due)
 {
-    const double left_ns = ((double)due - (double)ticks()) / ticks_per_ns;
-    if (left_ns > 20e3) {
+    double left_ns;
+    while ((left_ns = ((double)due - (double)ticks()) / ticks_per_ns) > 20e3) {
         const struct timespec pause = {0, left_ns < 9e8 ? (long)(left_ns - 10e3) : 900000000};
         nanosleep(&pause, NULL);
     }
