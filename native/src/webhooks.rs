@@ -156,6 +156,7 @@ impl<'a> Event<'a> {
     }
 }
 
+/// What is left: hops between pools are not the trader's, and what passes through adds up to nothing.
 fn transferred<'a>(trader: &str, transfers: &[Transfer<'a>], tokens: &Tokens) -> Option<Changes<'a>> {
     let mut changes = Changes(Vec::with_capacity(4));
     for transfer in transfers {
@@ -166,6 +167,7 @@ fn transferred<'a>(trader: &str, transfers: &[Transfer<'a>], tokens: &Tokens) ->
         let mint = transfer.mint.text().filter(|text| is_address(text))?;
         changes.add(mint, came * amount(transfer.amount, tokens.decimals(mint))?)?;
     }
+    changes.0.retain(|(_, change)| *change != 0);
     Some(changes)
 }
 

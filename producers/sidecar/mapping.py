@@ -9,9 +9,10 @@ account = "^account"                  # ^: of the message, not of the entry
 symbol = "symbol"
 quantity = "size.shares"              # of an object within
 realized_pnl = { value = "0" }        # the same for all
-updated_at = { from = "^ts", unit = "ms" }
+updated_at = { from = "^ts", unit = "ms" }   # rounded to the microsecond, half even
 """
 
+import json
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,11 +20,14 @@ from decimal import Decimal
 from pathlib import Path
 
 from producers.sidecar.documents import KINDS, Read, Unusable, fields_of, shown, typed
+from schemas.amounts import EXACT
+from schemas.registry import avro_files
 from sentio.errors import SettingError
 
 _MISSING = object()
-_UNITS_US = {"s": 1_000_000, "ms": 1_000, "us": 1}
-_MOST_US = 10**18
+_DIGITS = {"s": 6, "ms": 3, "us": 0}
+"""Behind the point of a time in each unit, to the microsecond."""
+
 _KEYS = {"from", "value", "words", "unit"}
 
 
@@ -38,8 +42,8 @@ class Field:
     words: Mapping[str, object] | None = None
     """What stands for what; anything else is unusable."""
 
-    unit_us: int | None = None
-    """Of a time that is a number."""
+    digits: int | None = None
+    """Behind the point of a time that is a number."""
 
     def put(self, message: object, entry: object, values: dict[str, object]) -> None:
         """Add the field to ``values``, if it is there. Raises `Unusable`."""
@@ -49,11 +53,12 @@ class Field:
         if found is _MISSING or (found is None and self.words is None):
             return
         if self.words is not None:
-            if str(found) not in self.words:
+            word = _word(found)
+            if word is None or word not in self.words:
                 raise Unusable(f"{'.'.join(self.path)} is {shown(found)}, not one of {', '.join(self.words)}")
-            found = self.words[str(found)]
-        if self.unit_us is not None:
-            values[f"{self.name}_us"] = _microseconds(".".join(self.path), found, self.unit_us)
+            found = self.words[word]
+        if self.digits is not None:
+            values[f"{self.name}_us"] = _microseconds(".".join(self.path), found, self.digits)
         else:
             values[self.name] = found
 
@@ -120,32 +125,43 @@ def _map(entry: object) -> Map:
     if lacking := [name for name, optional in known.items() if not optional and name not in fields]:
         raise SettingError(f"{topic}: {event} needs {', '.join(lacking)}")
     each = entry.get("each", "")
+    if not isinstance(each, str):
+        raise SettingError(f"{topic}: each is {each!r}, not a path")
     return Map(
         topic,
         event,
         tuple(each.split(".")) if each else (),
-        tuple(_field(topic, name, said) for name, said in fields.items()),
+        tuple(_field(topic, event, name, said) for name, said in fields.items()),
     )
 
 
-def _field(topic: str, name: str, said: object) -> Field:
+def _field(topic: str, event: str, name: str, said: object) -> Field:
     if isinstance(said, str):
         said = {"from": said}
     if not isinstance(said, dict) or said.keys() - _KEYS or ("from" in said) == ("value" in said):
         raise SettingError(f"{topic}: {name} is a path, or a table with from or value, and words or unit")
-    if said.get("unit", "s") not in _UNITS_US:
-        raise SettingError(f"{topic}: the unit of {name} is {said['unit']!r}, not one of {', '.join(_UNITS_US)}")
+    path, unit = said.get("from", ""), said.get("unit")
+    if not isinstance(path, str):
+        raise SettingError(f"{topic}: {name} is from {path!r}, not from a path")
+    if unit is not None and (not isinstance(unit, str) or unit not in _DIGITS):
+        raise SettingError(f"{topic}: the unit of {name} is {unit!r}, not one of {', '.join(_DIGITS)}")
+    if unit is not None and name not in _times(event):
+        raise SettingError(f"{topic}: {name} of {event} is no time, and has no unit")
     if not isinstance(said.get("words", {}), dict):
         raise SettingError(f"{topic}: the words of {name} are no table")
-    path = str(said.get("from", ""))
     return Field(
         name,
         tuple(path.removeprefix("^").split(".")),
         path.startswith("^"),
         said.get("value", _MISSING),
         said.get("words"),
-        _UNITS_US[said["unit"]] if "unit" in said else None,
+        None if unit is None else _DIGITS[unit],
     )
+
+
+def _times(event: str) -> set[str]:
+    """The fields of an event that are times."""
+    return {field["name"] for field in avro_files()[event]["fields"] if "timestamp-micros" in str(field["type"])}
 
 
 def _at(value: object, path: Sequence[str]) -> object:
@@ -156,11 +172,18 @@ def _at(value: object, path: Sequence[str]) -> object:
     return value
 
 
-def _microseconds(name: str, value: object, unit_us: int) -> int:
+def _word(value: object) -> str | None:
+    """As JSON spells it, a text without its quotes; None for a list or an object."""
+    if isinstance(value, (list, dict)):
+        return None
+    return json.dumps(value) if value is None or isinstance(value, bool) else str(value)
+
+
+def _microseconds(name: str, value: object, digits: int) -> int:
+    """Rounded to the microsecond, half even."""
+    if isinstance(value, bool) or not isinstance(value, (int, Decimal)):
+        raise Unusable(f"{name} is {shown(value)}, not a number")
     try:
-        exact = value * unit_us  # type: ignore[operator] # what is no number is told
-        if isinstance(value, (bool, str)) or abs(exact) > _MOST_US or exact != int(exact):
-            raise Unusable(f"{name} is {shown(value)}, not a number of whole microseconds")
-        return int(exact)
-    except (TypeError, ValueError, ArithmeticError):
-        raise Unusable(f"{name} is {shown(value)}, not a number of whole microseconds") from None
+        return int(EXACT.quantize(Decimal(value), Decimal(1).scaleb(-digits)).scaleb(digits, EXACT))
+    except (ValueError, ArithmeticError):  # a ValueError for NaN
+        raise Unusable(f"{name} is {shown(value)}, beyond its limits") from None

@@ -6,7 +6,9 @@ import sys
 import time
 import zlib
 from collections.abc import Sequence
+from gzip import GzipFile
 from hmac import compare_digest
+from io import BytesIO
 
 import uvicorn
 from starlette.applications import Starlette
@@ -107,15 +109,13 @@ class Receiver:
         return self._unpacked(body) if request.headers.get("content-encoding", "").lower() == "gzip" else body
 
     def _unpacked(self, body: bytes) -> bytes:
-        unpacking = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
+        """All its members, one behind the other."""
         try:
-            data = unpacking.decompress(body, self._most_bytes + 1)
-        except zlib.error as failure:
+            data = GzipFile(fileobj=BytesIO(body)).read(self._most_bytes + 1)
+        except (OSError, EOFError, zlib.error) as failure:
             raise HTTPException(400, f"the body is not gzip: {failure}") from None
         if len(data) > self._most_bytes:
             raise self._too_large()
-        if not unpacking.eof:
-            raise HTTPException(400, "the body is not gzip: it ends too early")
         return data
 
     def _too_large(self) -> HTTPException:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import cache
 
 from producers.webhooks import helius
-from producers.webhooks.bodies import events, exact_events
+from producers.webhooks.bodies import events, exact_events, texts
 from producers.webhooks.helius import Inexact, NoPrice, Swap, Unusable
 from producers.webhooks.native import Reader
 from producers.webhooks.prices import Price, Pricing
@@ -24,8 +24,8 @@ class Refused:
     index: int
     signature: str | None
     reason: str
-    event: object
-    """Whole, fractions as they were written."""
+    event: bytes
+    """As it came."""
 
 
 @dataclass(slots=True)
@@ -58,21 +58,20 @@ class Finder:
         found = Found(read.prices, read.ignored)
         for index, text in read.unsure:
             [event] = events(b"[%b]" % text)
-            if self._swap(found, index, event, lambda text=text: _exact(text)):  # type: ignore[misc]
+            if self._swap(found, index, event, lambda text=text: text):  # type: ignore[misc]
                 return None  # among the others it has its place
         for index, text, reason in read.worthless:
-            event = _exact(text)
-            found.refused.append(Refused(index, helius.signature_of(event), reason, event))
+            found.refused.append(Refused(index, helius.signature_of(_exact(text)), reason, text))
         self._pricing.newest = read.newest
         return found
 
     def find_in_python(self, body: bytes) -> Found:
         """In the order of slots, so that a quote has its price before it is used. Raises `NoEvents`."""
-        whole = cache(lambda: exact_events(body))
+        came = cache(lambda: texts(body))
         found = Found()
         swaps = []
         for index, event in enumerate(events(body)):
-            if swap := self._swap(found, index, event, lambda index=index: whole()[index]):  # type: ignore[misc]
+            if swap := self._swap(found, index, event, lambda index=index: came()[index]):  # type: ignore[misc]
                 swaps.append((index, swap))
         for index, swap in sorted(swaps, key=lambda one: (one[1].at_s, one[1].slot)):
             try:
@@ -80,23 +79,24 @@ class Finder:
             except NoPrice as why:
                 found.ignored[str(why)] += 1
             except Unusable as why:
-                found.refused.append(Refused(index, swap.signature, str(why), whole()[index]))
+                found.refused.append(Refused(index, swap.signature, str(why), came()[index]))
         return found
 
-    def _swap(self, found: Found, index: int, event: object, exactly: Callable[[], object]) -> Swap | None:
-        """None for an event without one, which is noted. ``exactly`` is the same event, its fractions as written."""
+    def _swap(self, found: Found, index: int, event: object, text: Callable[[], bytes]) -> Swap | None:
+        """None for an event without one, which is noted. ``text`` is the same event as it came."""
         try:
             try:
                 return helius.swap(event, self._tokens, self._now_s)
             except Inexact:
-                return helius.swap(exactly(), self._tokens, self._now_s)
+                return helius.swap(_exact(text()), self._tokens, self._now_s)
         except NoPrice as why:
             found.ignored[str(why)] += 1
         except Unusable as why:
-            found.refused.append(Refused(index, helius.signature_of(event), str(why), exactly()))
+            found.refused.append(Refused(index, helius.signature_of(event), str(why), text()))
         return None
 
 
 def _exact(text: bytes) -> object:
+    """Whole, fractions as they were written."""
     [event] = exact_events(b"[%b]" % text)
     return event

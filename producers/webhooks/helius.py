@@ -67,14 +67,14 @@ class Swap(NamedTuple):
 
 
 def signature_of(event: object) -> str | None:
-    """The signature that an event says it has, for the words about it."""
+    """The signature that an event says it has, for the words about it: ASCII, whatever it is."""
     if not isinstance(event, dict):
         return None
     found = event.get("signature")
     if found is None and isinstance(event.get("transaction"), dict):
         signatures = event["transaction"].get("signatures")
         found = signatures[0] if isinstance(signatures, list) and signatures else None
-    return found[:88] if isinstance(found, str) else None
+    return found[:88].encode("ascii", "replace").decode() if isinstance(found, str) else None
 
 
 def swap(event: object, tokens: Mapping[str, Token], now_s: Callable[[], float] = time.time) -> Swap:
@@ -104,12 +104,12 @@ def _enhanced(event: dict[str, Any], tokens: Mapping[str, Token], now_s: float) 
             changes = _transferred(trader, transfers, tokens)
         if WRAPPED_SOL not in changes and (lamports := _native(deal, trader)):
             changes[WRAPPED_SOL] = lamports
-    return Swap(signature, slot, at_s, _nonzero(changes))
+    return Swap(signature, slot, at_s, changes)
 
 
 def _transferred(trader: str, transfers: list[Any], tokens: Mapping[str, Token]) -> dict[str, Decimal]:
-    """What came to the trader less what went: hops between pools are not the trader's, and what passes through adds
-    up to nothing.
+    """What came to the trader less what went, as far as that is something: hops between pools are not the trader's,
+    and what passes through adds up to nothing.
     """
     changes: dict[str, Decimal] = {}
     for place, transfer in enumerate(transfers):
@@ -123,7 +123,7 @@ def _transferred(trader: str, transfers: list[Any], tokens: Mapping[str, Token])
                 raise Unusable(f"tokenTransfers[{place}]: {why}") from None
             change = amount if came > 0 else amount.copy_negate()
             changes[mint] = _EXACT.add(changes[mint], change) if mint in changes else change
-    return changes
+    return _nonzero(changes)
 
 
 def _moved(transfer: dict[str, Any], tokens: Mapping[str, Token]) -> tuple[str, Decimal]:
@@ -154,8 +154,8 @@ def _deal(event: dict[str, Any]) -> dict[str, Any]:
 
 def _user(deal: dict[str, Any]) -> str | None:
     for name in ("tokenInputs", "tokenOutputs"):
-        for given in deal.get(name) or ():
-            user = given.get("userAccount") if isinstance(given, dict) else None
+        if deal.get(name) is not None and (given := _list(deal, name, "events.swap.")):
+            user = given[0].get("userAccount") if isinstance(given[0], dict) else None
             return user if isinstance(user, str) else None
     return None
 

@@ -182,7 +182,13 @@ class Intake:
         if counts.acknowledged + counts.failed < self._sent:
             return
         self._journal.acknowledge(self._sent_last)
-        if waiting := self._journal.read(self._sent_last, MOST):
+        try:
+            waiting = self._journal.read(self._sent_last, MOST)
+        except Retryable as failure:
+            if self._once.due("read"):
+                log.get().error("prices stay in the journal for now", cause=str(failure))
+            return
+        if waiting:
             self._sender.send(Parcel(self._topic, waiting.keys, waiting.values, waiting.at_ms))
             self._sent += len(waiting.values)
             self._sent_last = waiting.last

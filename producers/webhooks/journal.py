@@ -142,7 +142,13 @@ class Journal:
         return fresh
 
     def read(self, after: int, at_most: int) -> Packet | None:
-        """The records behind a sequence, if there are any."""
+        """The records behind a sequence, if there are any. Raises `Retryable` when the disk does not give them."""
+        try:
+            return self._read(after, at_most)
+        except sqlite3.Error as failure:
+            raise Retryable(f"{self._path} cannot be read: {failure}") from failure
+
+    def _read(self, after: int, at_most: int) -> Packet | None:
         found: list[Packet] = []
         after, room = max(after, self._done), at_most
         while room and after + 1 < self._next:

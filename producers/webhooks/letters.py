@@ -4,8 +4,6 @@ They are sent on the side: an event that cannot be used keeps nobody waiting, an
 What Kafka does not take is counted, and its reason is in the log.
 """
 
-import json
-
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from producers.webhooks import figures
@@ -36,18 +34,17 @@ class Letters:
         )
         self._once = log.OncePer()
 
-    def send(self, event: object, *, index: int, signature: str | None, reason: str) -> None:
+    def send(self, event: bytes, *, index: int, signature: str | None, reason: str) -> None:
         """Send an event that is the one at ``index`` of its request."""
-        value = json.dumps(event, default=str).encode()
         headers: letters.Headers = [
             (letters.SOURCE_WEBHOOK, b"helius"),
             (letters.SOURCE_INDEX, str(index).encode()),
-            (letters.SOURCE_SIGNATURE, (signature or "").encode("ascii", "replace")),
+            (letters.SOURCE_SIGNATURE, (signature or "").encode()),
             *letters.error("Unusable", reason),
         ]
-        if len(value) > LONGEST_BYTES:
-            headers.append(letters.dropped(len(value)))
-        kept = value if len(value) <= LONGEST_BYTES else None
+        if len(event) > LONGEST_BYTES:
+            headers.append(letters.dropped(len(event)))
+        kept = event if len(event) <= LONGEST_BYTES else None
         try:
             self._producer.produce(self._topic, kept, headers=headers, on_delivery=self._delivered)
         except (BufferError, KafkaException) as failure:

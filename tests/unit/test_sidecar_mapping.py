@@ -1,10 +1,12 @@
 """The TOML of a bridge: what it says is what comes, and what is wrong in it is named before anything begins."""
 
+from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
+from producers.fields import EPOCH
 from producers.sidecar.documents import Unusable, parse
 from producers.sidecar.mapping import load
 from sentio.errors import SettingError
@@ -24,6 +26,12 @@ unrealized_pnl = { value = "0" }
 realized_pnl = { from = "pnl" }
 updated_at = { from = "^ts", unit = "s" }
 """
+
+
+MESSAGE = (
+    '{"account": "paper-1", %s, "book": {"positions": [{"symbol": "TQQQ", "size": {"shares": 5}, "entry": 10.1,'
+    ' "mark": "10.2", "pnl": -1}]}}'
+)
 
 
 def write(folder: Path, text: str) -> Path:
@@ -54,10 +62,17 @@ def test_a_message_gives_an_event_for_each_entry_of_its_list(tmp_path: Path) -> 
         ('{"book": {"positions": {}}}', "book.positions is no list"),
         ("[]", "book.positions is no list"),
         ('{"book": {"positions": [{}]}}', "lacks account"),
-        ('{"ts": "now", "book": {"positions": [{}]}}', "ts is 'now', not a number of whole microseconds"),
-        ('{"ts": 0.0000001, "book": {"positions": [{}]}}', "not a number of whole microseconds"),
-        ('{"ts": true, "book": {"positions": [{}]}}', "not a number of whole microseconds"),
-        ('{"ts": 1e400000, "book": {"positions": [{}]}}', "ts is "),
+        ('{"ts": "now", "book": {"positions": [{}]}}', "ts is 'now', not a number"),
+        ('{"ts": true, "book": {"positions": [{}]}}', "ts is True, not a number"),
+        ('{"ts": "%s", "book": {"positions": [{}]}}' % ("x" * 900_000), "ts is 'xxx.*, not a number"),
+        ('{"ts": [%s0], "book": {"positions": [{}]}}' % ("0," * 200_000), "ts is .0, 0,.*, not a number"),
+        ('{"ts": {}, "book": {"positions": [{}]}}', "ts is {}, not a number"),
+        ('{"ts": NaN, "book": {"positions": [{}]}}', "ts is NaN, beyond its limits"),
+        ('{"ts": -Infinity, "book": {"positions": [{}]}}', "ts is -Infinity, beyond its limits"),
+        ('{"ts": 1e400000, "book": {"positions": [{}]}}', "ts is .*, beyond its limits"),
+        ('{"ts": -1e1000000000, "book": {"positions": [{}]}}', "ts is .*, beyond its limits"),
+        ('{"ts": 1%s, "book": {"positions": [{}]}}' % ("0" * 4_000), "ts is .*, beyond its limits"),
+        ('{"ts": -0.000001, "book": {"positions": [{}]}}', "updated_at_us is -1, beyond its limits"),
         ('{"ts": 1e11, "book": {"positions": [{}]}}', "updated_at_us is 100000000000000000, beyond its limits"),
     ],
 )
@@ -82,6 +97,47 @@ def test_words_stand_for_words(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("said", "symbol"),
+    [("true", "TQQQ"), ("false", "SQQQ"), ("null", "NONE"), ("3", "THREE"), ("1.50", "HALF"), ('"true"', "TQQQ")],
+)
+def test_words_are_spelled_as_in_json(tmp_path: Path, said: str, symbol: str) -> None:
+    words = 'true = "TQQQ", false = "SQQQ", null = "NONE", 3 = "THREE", "1.50" = "HALF"'
+    text = POSITIONS.replace('symbol = "symbol"', f'symbol = {{ from = "^way", words = {{ {words} }} }}')
+    [found] = load(write(tmp_path, text))
+    [read] = found.events(parse(MESSAGE % f'"way": {said}, "ts": 1'))
+    assert read.event.symbol == symbol  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("said", ["True", "[]", "{}"])
+def test_other_spellings_are_no_words(tmp_path: Path, said: str) -> None:
+    text = POSITIONS.replace(
+        'symbol = "symbol"', 'symbol = { from = "^way", words = { True = "A", "[]" = "B", "{}" = "C" } }'
+    )
+    [found] = load(write(tmp_path, text))
+    with pytest.raises(Unusable, match=r"way is .*, not one of True"):
+        found.events(parse(f'{{"way": {said.lower()}, "ts": 1, "book": {{"positions": [{{}}]}}}}'))
+
+
+@pytest.mark.parametrize(
+    ("unit", "said", "microseconds"),
+    [
+        ("s", "1760106600.1234567", 1760106600_123457),  # as Python's time.time() is written
+        ("s", "1760106600.0000005", 1760106600_000000),
+        ("s", "1760106600.0000015", 1760106600_000002),
+        ("s", "0.00000050000000000000000000000000000000000000000001", 1),
+        ("ms", "1760106600123.4565", 1760106600_123456),
+        ("ms", "1.7601066001234575e12", 1760106600_123458),
+        ("us", "1760106600123456.5", 1760106600_123456),
+        ("us", "1760106600123457", 1760106600_123457),
+    ],
+)
+def test_times_are_rounded_to_the_microsecond(tmp_path: Path, unit: str, said: str, microseconds: int) -> None:
+    [found] = load(write(tmp_path, POSITIONS.replace('unit = "s"', f'unit = "{unit}"')))
+    [read] = found.events(parse(MESSAGE % f'"ts": {said}'))
+    assert read.event.updated_at == EPOCH + timedelta(microseconds=microseconds)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
     ("old", "new", "reason"),
     [
         ("[[map]]", "[[map", "is not TOML"),
@@ -95,11 +151,21 @@ def test_words_stand_for_words(tmp_path: Path) -> None:
         ('mark = "mark"', 'mark = { from = "a", value = 1 }', "mark is a path, or a table with from or value"),
         ('mark = "mark"', 'mark = { from = "a", words = ["b"] }', "the words of mark are no table"),
         ('unit = "s"', 'unit = "h"', "the unit of updated_at is 'h', not one of s, ms, us"),
+        ('unit = "s"', "unit = []", "the unit of updated_at is .., not one of s, ms, us"),
+        (
+            'mark = "mark"',
+            'mark = { from = "mark", unit = "ms" }',
+            "mark of PositionUpdated is no time, and has no unit",
+        ),
+        ('"book.positions"', "5", "each is 5, not a path"),
+        ('"book.positions"', "false", "each is False, not a path"),
+        ('"book.positions"', '["book"]', r"each is \['book'\], not a path"),
+        ('mark = "mark"', "mark = { from = 3 }", "mark is from 3, not from a path"),
     ],
 )
 def test_what_is_wrong_in_it_is_named(tmp_path: Path, old: str, new: str, reason: str) -> None:
     assert old in POSITIONS
-    with pytest.raises(SettingError, match=reason):
+    with pytest.raises(SettingError, match=rf"^bridge .*map\.toml.*{reason}"):
         load(write(tmp_path, POSITIONS.replace(old, new, 1)))
 
 

@@ -1,13 +1,16 @@
 """What several requests bring at once is one transaction; none waits for longer than that takes."""
 
+import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from producers.webhooks import intake
+from producers.webhooks import journal as journals
 from producers.webhooks.intake import Intake, Kept
 from producers.webhooks.journal import Journal
+from producers.webhooks.packets import Packet
 from producers.webhooks.prices import Price
 from sentio.config import WebhookSettings, load
 from sentio.errors import Retryable
@@ -24,12 +27,20 @@ class Noted(Journal):
         super().__init__(folder, max_bytes=1 << 20, remember_s=3_600)
         self.sizes: list[int] = []
         self.defect: Exception | None = None
+        self.unreadable = 0
+        """So many times nothing can be read from now on."""
 
     def keep(self, prices: Sequence[Price]) -> list[int]:
         self.sizes.append(len(prices))
         if self.defect:
             raise self.defect
         return super().keep(prices)
+
+    def _load(self, *place: int) -> list[Packet]:
+        if self.unreadable:
+            self.unreadable -= 1
+            raise sqlite3.OperationalError("disk I/O error")
+        return super()._load(*place)
 
 
 @pytest.fixture
@@ -89,3 +100,17 @@ def test_a_defect_is_told_to_whoever_waits(taking: Intake, journal: Noted) -> No
         kept.result(DEADLINE_S)
     assert not taking.live
     taking.close()
+
+
+def test_what_the_disk_does_not_give_back_for_now_is_read_again_and_the_receiver_goes_on(
+    taking: Intake, journal: Noted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intake, "GATHER_S", 0.01)
+    monkeypatch.setattr(journals, "AT_HAND_BYTES", 0)
+    journal.unreadable = 2
+    assert given(taking, [1])[0].result(DEADLINE_S) == 1
+    until(lambda: taking._sent == 1, timeout_s=DEADLINE_S)
+    assert (journal.unreadable, taking.live) == (0, True)
+    assert given(taking, [2])[0].result(DEADLINE_S) == 1
+    taking.close()
+    assert taking.failure is None

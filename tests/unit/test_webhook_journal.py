@@ -144,6 +144,18 @@ def test_nothing_is_known_of_prices_that_the_disk_did_not_take(kept: Journal, mo
     assert sequences(kept) == [0]
 
 
+def test_what_the_disk_does_not_give_back_is_no_defect(kept: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal, "AT_HAND_BYTES", 0)
+    kept.keep([price(1)])
+    database = kept._database
+    kept._database = sqlite3.connect(":memory:")  # it has no such table
+    with pytest.raises(Retryable, match=r"webhooks\.sqlite cannot be read: no such table"):
+        kept.read(-1, 10)
+    kept._database.close()
+    kept._database = database
+    assert sequences(kept) == [0]
+
+
 def test_what_has_no_room_in_memory_is_read_from_the_file(kept: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
     kept.keep([price(number) for number in (1, 2, 3)])
     monkeypatch.setattr(journal, "AT_HAND_BYTES", 0)

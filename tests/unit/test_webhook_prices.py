@@ -107,6 +107,16 @@ def test_sol_that_was_not_wrapped_is_that_of_the_deal() -> None:
     assert price_of(bare, pricing).usd == Decimal("0.000025")
 
 
+def test_what_passes_through_the_trader_on_the_way_to_or_from_native_sol_counts_as_nothing() -> None:
+    sol = {"account": TRADER, "amount": "1000000000"}
+    through_jup = transfer(POOL, TRADER, JUP, 300.5), transfer(TRADER, OTHER_POOL, JUP, 300.5)
+    through_wrapped = transfer(POOL, TRADER, SOL, 2.5), transfer(TRADER, OTHER_POOL, SOL, 2.5)
+    to_sol, from_sol = {"swap": {"nativeOutput": sol}}, {"swap": {"nativeInput": sol}}
+    for route in (through_jup, through_wrapped, through_jup + through_wrapped):
+        assert said(enhanced(transfer(TRADER, POOL, USDC, 150), *route, events=to_sol)) == 150
+        assert said(enhanced(*route, transfer(POOL, TRADER, USDC, 150), events=from_sol)) == 150
+
+
 def test_in_sol_there_is_a_price_while_that_of_sol_is_known() -> None:
     pricing = Pricing(TOKENS)
     in_sol = bought(JUP, 1_000, 2, SOL, number=2)
@@ -179,6 +189,9 @@ def test_amounts_that_are_none_are_refused_with_their_place(shown: str, amount: 
         ),
         (bought(BONK, 1, 1, type=7), "type is 7, not a text"),
         (enhanced(events=[]), "events is an array, not an object"),
+        (enhanced(events={"swap": {"tokenInputs": 5}}), "events.swap.tokenInputs is 5, not an array"),
+        (enhanced(events={"swap": {"tokenOutputs": True}}), "events.swap.tokenOutputs is True, not an array"),
+        (enhanced(events={"swap": {"tokenInputs": {}}}), "events.swap.tokenInputs is an object, not an array"),
         (bought(BONK, 0.000001, 5), "tokenTransfers[1]: tokenAmount is less than the smallest unit of BONK"),
         (bought(BONK, 10**15, 0.000001), "the price of BONK comes to 0.0000000000 USD, not above 0 and below 10^18"),
         (raw([balance(TRADER, USDC, "-5")], []), "meta.preTokenBalances[0]: uiTokenAmount.amount is '-5', not a whole number of up to 20 digits"),
@@ -214,6 +227,10 @@ def test_a_ratio_is_that_of_fractions(left: Decimal, right: Decimal) -> None:
     exact = Fraction(left) / Fraction(right)
     assert amounts.ratio(left, right) == Decimal(round(exact * 10**10)).scaleb(-10, amounts.EXACT)
     assert amounts.ratio(left.copy_negate(), right.copy_negate()) == amounts.ratio(left, right)
+
+
+def test_of_a_signature_that_is_none_the_words_are_ascii() -> None:
+    assert helius.signature_of({"signature": "a\ud800\u00e9" + "b" * 100}) == "a??" + "b" * 85
 
 
 def test_ids_are_the_same_again_and_in_the_order_of_time_and_slot() -> None:

@@ -5,6 +5,7 @@ import json
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import Future
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -43,9 +44,9 @@ class Intake:
 
 class Letters:
     def __init__(self) -> None:
-        self.sent: list[tuple[object, int, str | None, str]] = []
+        self.sent: list[tuple[bytes, int, str | None, str]] = []
 
-    def send(self, event: object, *, index: int, signature: str | None, reason: str) -> None:
+    def send(self, event: bytes, *, index: int, signature: str | None, reason: str) -> None:
         self.sent.append((event, index, signature, reason))
 
 
@@ -101,9 +102,23 @@ async def test_the_good_events_of_a_request_are_kept_and_the_bad_ones_named(
         "refused_in_all": 1,
     }
     assert list(intake.kept) == [signature(1), signature(3)]
-    assert letters.sent == [(bad, 1, signature(2), reason)]
+    assert letters.sent == [(json.dumps(bad).encode(), 1, signature(2), reason)]
     again = await client.post(PATH, content=body(*good), headers=GIVEN)
     assert (again.json()["accepted"], again.json()["repeated"]) == (0, 2)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    "bad", [{"signature": "\ud800"}, {"tokenTransfers": [], "events": {"swap": {"tokenInputs": 5}}}]
+)
+async def test_an_event_of_odd_json_costs_only_itself(
+    client: httpx.AsyncClient, intake: Intake, letters: Letters, bad: dict[str, Any]
+) -> None:
+    content = body(bought(BONK, 5, 1, number=1), bought(BONK, 5, 1, number=2, **bad), bought(BONK, 5, 1, number=3))
+    answer = await client.post(PATH, content=content, headers=GIVEN)
+    assert answer.status_code == 200
+    assert (answer.json()["accepted"], [each["index"] for each in answer.json()["refused"]]) == (2, [1])
+    assert (len(intake.kept), len(letters.sent)) == (2, 1)
 
 
 @pytest.mark.anyio
@@ -167,6 +182,19 @@ async def test_a_small_body_that_unpacks_to_much_is_refused(client: httpx.AsyncC
     for content, status in ((bomb, 413), (gzip.compress(b"[]")[:-4], 400)):
         answer = await client.post(PATH, content=content, headers=GIVEN | {"Content-Encoding": "gzip"})
         assert answer.status_code == status
+
+
+@pytest.mark.anyio
+async def test_all_members_of_a_gzip_body_are_read_as_one_within_its_limit(
+    client: httpx.AsyncClient, intake: Intake
+) -> None:
+    content = body(bought(BONK, 5, 1, number=1), bought(BONK, 5, 1, number=2))
+    members = gzip.compress(content[:700]) + gzip.compress(content[700:])
+    too_much = gzip.compress(b" " * MOST_BYTES) + gzip.compress(b"[]")
+    for packed, status in ((members, 200), (too_much, 413), (members + b"more", 400), (members[:-4], 400)):
+        answer = await client.post(PATH, content=packed, headers=GIVEN | {"Content-Encoding": "gzip"})
+        assert answer.status_code == status, answer.text
+    assert list(intake.kept) == [signature(1), signature(2)]
 
 
 @pytest.mark.anyio

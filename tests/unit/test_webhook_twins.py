@@ -3,7 +3,6 @@
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 from decimal import Decimal
 from typing import Any, NamedTuple
 
@@ -33,6 +32,7 @@ DEAL = {
         "tokenInputs": [{"userAccount": TRADER}, 7],
     }
 }
+TO_SOL = {"swap": {"nativeOutput": {"account": TRADER, "amount": "1000000000"}, "tokenInputs": []}}
 
 
 class Told(NamedTuple):
@@ -57,9 +57,7 @@ def both(body: bytes) -> tuple[Told | None, Told | None]:
 
 
 def told(found: Found | None) -> Told | None:
-    """As JSON: a number that is none is not equal to itself."""
-    refused = [replace(each, event=json.dumps(each.event, default=str)) for each in found.refused] if found else []
-    return Told(found.prices, found.ignored, refused) if found else None
+    return Told(found.prices, found.ignored, found.refused) if found else None
 
 
 def written(*events: object) -> bytes:
@@ -84,6 +82,7 @@ CERTAIN: Sequence[object] = [
     bought(BONK, 10**13, 0.000001),
     enhanced(transfer(POOL, TRADER, BONK, 4_000_000), events=DEAL),
     enhanced(transfer(TRADER, POOL, BONK, 0.7), transfer(POOL, TRADER, BONK, 0.7)),
+    enhanced(transfer(POOL, "F" * 44, BONK, 2), transfer("F" * 44, POOL, BONK, 2), feePayer="F" * 44, events=DEAL),
     enhanced(*bought(BONK, 1, 1)["tokenTransfers"], transfer(POOL, TRADER, JUP, 1)),
     enhanced(transfer(TRADER, TRADER, BONK, -1), transfer(TRADER, POOL, USDC, 1), transfer(POOL, TRADER, JUP, 3)),
     enhanced(transfer(TRADER, POOL, UNKNOWN, 1), transfer(POOL, TRADER, JUP, 3), transfer(POOL, TRADER, UNKNOWN, 1)),
@@ -107,6 +106,39 @@ def test_native_code_reads_what_is_sent_day_after_day(event: object) -> None:
     assert found == expected
     # Beyond 2^64 smallest units, which no token has, it says nothing.
     assert found is not None or "99999999999999999999" in json.dumps(event)
+
+
+@pytest.mark.parametrize("passing", [JUP, SOL, UNKNOWN])
+def test_a_route_through_the_trader_to_native_sol_has_its_price_natively(passing: Token) -> None:
+    route = transfer(POOL, TRADER, passing, 300.5), transfer(TRADER, POOL, passing, 300.5)
+    found, expected = both(written(enhanced(transfer(TRADER, POOL, USDC, 150), *route, events=TO_SOL)))
+    assert found is not None
+    assert found == expected
+    assert [(price.symbol, price.usd) for price in found.prices] == [("SOL", Decimal(150))]
+
+
+ROUTE = st.tuples(
+    st.sampled_from([(TRADER, POOL), (POOL, TRADER), ("F" * 44, POOL), (POOL, "F" * 44)]),
+    st.sampled_from([SOL, USDC, JUP, UNKNOWN]),
+    st.sampled_from([1, 2.5, 300]),
+)
+LAMPORTS = st.sampled_from([None, {"account": TRADER, "amount": "1000000000"}, {"account": "F" * 44, "amount": 5}])
+USERS: st.SearchStrategy[object] = st.sampled_from([None, [], [{"userAccount": TRADER}], [7], 5, True, {}])
+
+
+@given(st.lists(ROUTE, max_size=5), LAMPORTS, LAMPORTS, USERS, USERS, st.sampled_from([TRADER, "F" * 44]))
+def test_routes_and_what_helius_says_of_them_are_read_alike(
+    route: list[tuple[tuple[str, str], Token, object]],
+    gave: object,
+    got: object,
+    first: object,
+    last: object,
+    payer: str,
+) -> None:
+    deal = {"nativeInput": gave, "nativeOutput": got, "tokenInputs": first, "tokenOutputs": last}
+    transfers = [transfer(giver, taker, token, amount) for (giver, taker), token, amount in route]
+    found, expected = both(written(enhanced(*transfers, feePayer=payer, events={"swap": deal})))
+    assert found is None or found == expected
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -215,6 +247,7 @@ def test_of_what_is_not_certain_native_code_says_nothing(body: bytes) -> None:
         (bought(BONK, float("-inf"), 1), "tokenAmount"),
         (bought(BONK, 10**13, 0.000001), "the price of BONK comes to 0"),
         (bought(BONK, 1, 1, slot="5"), "slot"),
+        (enhanced(events={"swap": {"tokenInputs": 5}}), "events.swap.tokenInputs"),
     ],
 )
 def test_one_event_that_cannot_be_used_does_not_keep_the_others_from_native_code(event: object, reason: str) -> None:
