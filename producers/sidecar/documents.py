@@ -6,13 +6,14 @@ under the field's name and a unit: `executed_at_ms`, `executed_at_us`.
 """
 
 import json
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from functools import cache, partial
 from math import isfinite
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 from producers.fields import EPOCH
 from producers.sidecar.source import AHEAD
@@ -45,9 +46,12 @@ class Read:
 
 
 def parse(text: bytes | str) -> object:
-    """JSON with every fraction as the decimal that was written. Raises `Unusable`."""
+    """JSON with every fraction as the decimal that was written. Raises `Unusable`.
+
+    A number that is none (NaN, Infinity) or beyond reason is the fault of its event, not of all others beside it.
+    """
     try:
-        return json.loads(text, parse_float=Decimal, parse_constant=_no_number)
+        return json.loads(text, parse_float=_fraction, parse_int=_digits, parse_constant=Decimal)
     except json.JSONDecodeError as error:
         raise Unusable(f"is not JSON ({error.msg}, column {error.colno})") from None
     except (UnicodeDecodeError, ArithmeticError, ValueError, RecursionError) as error:
@@ -234,9 +238,19 @@ def _time(name: str, value: object) -> datetime:
 
 def shown(value: object) -> str:
     """A value in a line of a log: short."""
-    text = str(value) if isinstance(value, Decimal) else repr(value)
+    try:
+        text = str(value) if isinstance(value, Decimal) else repr(value)
+    except RecursionError:  # it was just not too deep to be parsed
+        text = "too deep"
     return text if len(text) <= 80 else f"{text[:77]}..."  # noqa: PLR2004 - a line in a log
 
 
-def _no_number(name: str) -> NoReturn:
-    raise Unusable(f"holds {name}, which is no number")
+def _fraction(text: str) -> Decimal:
+    try:
+        return Decimal(text)
+    except InvalidOperation:  # an exponent of twenty digits
+        return Decimal("NaN")
+
+
+def _digits(text: str) -> int | Decimal:
+    return int(text) if len(text) <= sys.int_info.default_max_str_digits else Decimal(text)

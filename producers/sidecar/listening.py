@@ -11,6 +11,7 @@ import select
 import socket
 import socketserver
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -18,7 +19,7 @@ from struct import Struct
 from typing import Any, cast
 from uuid import UUID
 
-from producers.sidecar.documents import Unusable, parse
+from producers.sidecar.documents import Unusable, parse, shown
 from producers.sidecar.inbox import Inbox, Jump, Line, line_of
 from sentio import log
 from sentio.config import listening
@@ -34,6 +35,9 @@ ANSWERS_BYTES = 1 << 20
 GREETING = {"engine", "source", "line", "acknowledge", "version", "mode"}
 WAIT_MS = 200
 """So often it is tried again to send answers that were not taken."""
+
+LAST_ANSWERS_S = 60.0
+"""So long an engine that sends no more may wait for its answers: TCP does not tell whether it is still there."""
 
 NAME_BYTES = 32
 _PEER = Struct("iII")
@@ -117,6 +121,10 @@ class _Answers:
         with self._lock, suppress(OSError):
             self._send()
 
+    @property
+    def are_sent(self) -> bool:
+        return not self._waiting
+
     def _send(self) -> None:
         with suppress(BlockingIOError):
             while self._waiting:
@@ -132,6 +140,7 @@ class _Connection(socketserver.BaseRequestHandler):
         self._answers: _Answers | None = None
         self._origin = self._inbox.own
         self._line = 1
+        self._handed_over = self._acknowledged = 0
 
     def handle(self) -> None:
         try:
@@ -141,22 +150,46 @@ class _Connection(socketserver.BaseRequestHandler):
             answers = self._answers or _Answers(self.request)
             expected = {"expected": failure.expected} if isinstance(failure, Jump) else {}
             answers.tell(error=str(failure), **expected)
-        except OSError as failure:
-            log.get().info("a connection broke", source=self._inbox.name, client=self._where, cause=failure.strerror)
         finally:
             self._inbox.connected(self._origin, -1)
 
     def _work(self) -> None:
         self._inbox.connected(self._origin, 1)
         begun = False
-        for texts in _lines(self.request, self._flush):
-            if not begun:
-                begun = True
-                if (greeting := _greeting(texts[0])) is not None:
-                    self._greet(greeting)
-                    del texts[0]
-            if texts and not self._put([self._read(text) for text in texts]):
+        received = _Lines(self.request, self._flush)
+        try:
+            for texts in received:
+                if not begun:
+                    begun = True
+                    if (greeting := _greeting(texts[0])) is not None:
+                        self._greet(greeting)
+                        del texts[0]
+                if texts and not self._put([self._read(text) for text in texts]):
+                    return
+        except OSError as failure:
+            log.get().info("a connection broke", source=self._inbox.name, client=self._where, cause=failure.strerror)
+        self._end(received.cut_bytes)
+
+    def _end(self, cut_bytes: int) -> None:
+        """The engine sends no more. It may still wait to be told of what it sent, and its last line may be cut off."""
+        cut = f"has no end after {cut_bytes} bytes: it may be cut off"
+        if cut_bytes and self._origin is self._inbox.own:
+            # Counted as refused: nobody sends it again. Of a source it comes again, under the same number.
+            self._put([Line(self._line, cut)])
+        self._await_answers()
+        if cut_bytes:
+            raise Unusable(f"line {self._line} {cut}")
+
+    def _await_answers(self) -> None:
+        if self._answers is None:
+            return
+        gone = select.poll()
+        gone.register(self.request, 0)  # errors and hang-ups are told unasked
+        until_s = time.monotonic() + LAST_ANSWERS_S
+        while (self._acknowledged < self._handed_over or not self._answers.are_sent) and time.monotonic() < until_s:
+            if gone.poll(WAIT_MS):
                 return
+            self._answers.flush()
 
     def _flush(self) -> None:
         if self._answers is not None:
@@ -177,7 +210,9 @@ class _Connection(socketserver.BaseRequestHandler):
                 for number, reason in refused:
                     answers.tell(refused=number, reason=reason)
                 answers.tell(acknowledged=last)
+            self._acknowledged = last
 
+        self._handed_over = last
         return self._inbox.put(self._origin, lines, where=self._where, done=done)
 
     def _greet(self, greeting: dict[str, object]) -> None:
@@ -193,10 +228,10 @@ class _Connection(socketserver.BaseRequestHandler):
         try:
             source = UUID(str(greeting["source"]))
         except ValueError:
-            raise Unusable(f"source is {greeting['source']!r}, not a UUID") from None
+            raise Unusable(f"source is {shown(greeting['source'])}, not a UUID") from None
         line = greeting.get("line", 1)
         if type(line) is not int or not 1 <= line < 1 << 40:
-            raise Unusable(f"line is {line!r}, not a whole number from 1")
+            raise Unusable(f"line is {shown(line)}, not a whole number from 1")
         origin = self._inbox.origin(engine, source, version=_word(greeting, "version"), mode=_word(greeting, "mode"))
         self._inbox.connected(self._origin, -1)
         self._origin, self._line = origin, line
@@ -206,7 +241,7 @@ class _Connection(socketserver.BaseRequestHandler):
 def _word(greeting: dict[str, object], name: str) -> str:
     value = greeting.get(name, "")
     if not isinstance(value, str) or not value.isprintable() or len(value.encode(errors="replace")) > NAME_BYTES:
-        raise Unusable(f"{name} is {value!r}, not a text of up to {NAME_BYTES} bytes")
+        raise Unusable(f"{name} is {shown(value)}, not a text of up to {NAME_BYTES} bytes")
     return value
 
 
@@ -219,26 +254,38 @@ def _greeting(text: bytes | None) -> dict[str, object] | None:
     return None
 
 
-def _lines(connection: socket.socket, meanwhile: Callable[[], None]) -> Iterator[list[bytes | None]]:
-    """The whole lines of what comes, in lists; None for one that is too long. What is cut off by the end is no line."""
-    rest = b""
-    too_long = False
-    arrival = select.poll()
-    arrival.register(connection, select.POLLIN)
-    while True:
-        while not arrival.poll(WAIT_MS):
-            meanwhile()
-        if not (data := connection.recv(RECEIVE_BYTES)):
-            return
-        *whole, rest = (rest + data).split(b"\n")
-        lines: list[bytes | None] = [text if len(text) <= LINE_BYTES else None for text in whole]
-        if too_long and lines:
-            lines[0] = None
-            too_long = False
-        if len(rest) > LINE_BYTES:
-            rest, too_long = b"", True
-        if lines:
-            yield lines
+class _Lines:
+    """The whole lines of what comes, in lists; None for one that is too long."""
+
+    def __init__(self, connection: socket.socket, meanwhile: Callable[[], None]) -> None:
+        self._connection = connection
+        self._meanwhile = meanwhile
+        self._rest = b""
+        self._passed_over = 0
+
+    @property
+    def cut_bytes(self) -> int:
+        """What came of a line that has no end yet."""
+        return self._passed_over + len(self._rest)
+
+    def __iter__(self) -> Iterator[list[bytes | None]]:
+        arrival = select.poll()
+        arrival.register(self._connection, select.POLLIN)
+        while True:
+            while not arrival.poll(WAIT_MS):
+                self._meanwhile()
+            if not (data := self._connection.recv(RECEIVE_BYTES)):
+                return
+            *whole, self._rest = (self._rest + data).split(b"\n")
+            lines: list[bytes | None] = [text if len(text) <= LINE_BYTES else None for text in whole]
+            if self._passed_over and lines:
+                lines[0] = None
+                self._passed_over = 0
+            if len(self._rest) > LINE_BYTES:
+                self._passed_over += len(self._rest)
+                self._rest = b""
+            if lines:
+                yield lines
 
 
 def _name(connection: socket.socket, address: object) -> str:

@@ -8,7 +8,9 @@ sent again when it was not answered: nothing comes to the log twice.
 import asyncio
 import hmac
 import io
+import socket
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from itertools import islice
 from typing import Any
 from uuid import UUID
@@ -21,7 +23,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from producers.sidecar.documents import KINDS, Read, Unusable, parse, typed
+from producers.sidecar.documents import KINDS, Read, Unusable, parse, shown, typed
 from producers.sidecar.inbox import Inbox, Jump, Line, Origin, line_of, line_of_value
 from schemas.columns import HEADER
 from sentio.config import SidecarSettings, listening
@@ -34,7 +36,12 @@ EVENTS = 10_000
 ANSWER_S = 10.0
 """How long a request waits for Kafka. What it brought may still come to the log after that."""
 
+STOP_S = 1.5
+"""How long an end may take that answers those who wait."""
+
 NAME_BYTES = 32
+LINE_DIGITS = 20
+"""Of a `Sentio-Line`, with zeros before it."""
 
 
 class Refusal(Exception):
@@ -42,12 +49,27 @@ class Refusal(Exception):
 
     def __init__(self, status: int, reason: str, **more: object) -> None:
         self.response = JSONResponse(
-            {"error": reason, **more}, status, {"Retry-After": "1"} if status == _BUSY else None
+            {"error": _readable(reason), **more}, status, {"Retry-After": "1"} if status == _BUSY else None
         )
         super().__init__(reason)
 
 
 _BAD, _UNKNOWN, _CONFLICT, _LARGE, _KIND, _BUSY = 400, 401, 409, 413, 415, 503
+_STOPS = "the sidecar stops; with a Sentio-Source it can be sent again"
+
+
+class _Server(uvicorn.Server):
+    """Sends those away that wait when it stops: what they wait for does not come any more."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.waiting: set[asyncio.Future[None]] = set()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for each in self.waiting:
+            if not each.done():
+                each.set_exception(Refusal(_BUSY, _STOPS))
+        await super().shutdown(sockets)
 
 
 class Receiver:
@@ -67,14 +89,14 @@ class Receiver:
         with listening("http", int(port)):
             self._socket = config.bind_socket()
         self.port: int = self._socket.getsockname()[1]
-        self._server = uvicorn.Server(config)
+        self._server = _Server(config)
 
     def run(self) -> None:
         """Until `stop`."""
         asyncio.run(self._server.serve([self._socket]))
 
     def stop(self) -> None:
-        """Accept nothing more; what waits for Kafka is answered."""
+        """Accept nothing more; what still waits for Kafka is to be sent again. `run` returns soon after."""
         self._server.should_exit = True
 
     async def _events(self, request: Request) -> Response:
@@ -106,32 +128,48 @@ class Receiver:
         try:
             source = UUID(said)
         except ValueError:
-            raise Refusal(_BAD, f"Sentio-Source is {said!r}, not a UUID") from None
-        if not line.isascii() or not line.isdigit() or not 1 <= int(line) < 1 << 40:
-            raise Refusal(_BAD, f"Sentio-Line is {line!r}, not a whole number from 1")
+            raise Refusal(_BAD, f"Sentio-Source is {shown(said)}, not a UUID") from None
+        if not (line.isascii() and line.isdigit() and len(line) <= LINE_DIGITS and 1 <= int(line) < 1 << 40):
+            raise Refusal(_BAD, f"Sentio-Line is {shown(line)}, not a whole number from 1")
         return self.inbox.origin(engine, source), int(line)
 
     async def _hand_over(self, request: Request, origin: Origin, lines: Sequence[Line]) -> Response:
-        loop, arrived = asyncio.get_running_loop(), asyncio.Event()
+        loop = asyncio.get_running_loop()
+        arrived: asyncio.Future[None] = loop.create_future()
         where = request.client.host if request.client else "a client"
 
-        def done() -> None:
-            loop.call_soon_threadsafe(arrived.set)
+        def arrive() -> None:
+            if not arrived.done():
+                arrived.set_result(None)
 
+        def done() -> None:
+            with suppress(RuntimeError):  # the loop is closed, and nobody waits any more
+                loop.call_soon_threadsafe(arrive)
+
+        if self._server.should_exit:
+            raise Refusal(_BUSY, _STOPS)
         try:
             has_room = self.inbox.put(origin, lines, where=where, done=done, wait=False)
         except Jump as jump:
             raise Refusal(_CONFLICT, str(jump), expected=jump.expected) from None
         if not has_room:
             raise Refusal(_BUSY, "there is no room: Kafka does not take what came before")
+        self._server.waiting.add(arrived)
         try:
-            await asyncio.wait_for(arrived.wait(), ANSWER_S)
+            await asyncio.wait_for(arrived, ANSWER_S)
         except TimeoutError:
             raise Refusal(_BUSY, "Kafka has not taken it yet; with a Sentio-Source it can be sent again") from None
-        refused = [{"line": number, "reason": said} for number, said in lines if isinstance(said, str)]
+        finally:
+            self._server.waiting.discard(arrived)
+        refused = [{"line": number, "reason": _readable(said)} for number, said in lines if isinstance(said, str)]
         events = sum(isinstance(said, Read) for _, said in lines)
-        unknown = sorted({name for _, said in lines if isinstance(said, Read) for name in said.unknown})
+        unknown = sorted({_readable(name) for _, said in lines if isinstance(said, Read) for name in said.unknown})
         return JSONResponse({"acknowledged": events, "refused": refused, "unknown_fields": unknown})
+
+
+def _readable(text: str) -> str:
+    """Of an answer, which is UTF-8: half a surrogate pair, as JSON may hold, is written as an escape."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 async def _body(request: Request) -> bytes:

@@ -66,15 +66,17 @@ def http(
     address: Annotated[str, typer.Argument(help="HOST:PORT.")],
 ) -> None:
     """Take POST /v1/events, with the token of SENTIO_EVENTS_TOKEN."""
-    from producers.sidecar.posting import Receiver
+    from producers.sidecar.posting import STOP_S, Receiver
 
     settings = _settings()
     receiver = Receiver(address, settings)
-    threading.Thread(target=receiver.run, name="sentio-http", daemon=True).start()
+    serving = threading.Thread(target=receiver.run, name="sentio-http", daemon=True)
+    serving.start()
     try:
         _drain(settings, [receiver.inbox], receiver.inbox.wait)
     finally:
         receiver.stop()
+        serving.join(STOP_S)
 
 
 @app.command()
