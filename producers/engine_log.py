@@ -76,7 +76,8 @@ def signal_of(fields: Fields, at: datetime) -> SignalGenerated:
 
 def fill_of(fields: Fields, _at: datetime) -> Fill:
     action = fields.get("action")
-    if action not in {"ENTRY", "EXIT"}:
+    # Not a set: what was logged may be a list, which has no hash.
+    if action not in ("ENTRY", "EXIT"):
         raise LineError(f"action is {action!r}, not ENTRY or EXIT")
     entry = action == "ENTRY"
     return Fill(

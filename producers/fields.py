@@ -17,6 +17,9 @@ from sentio.errors import NotPlayable
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
+TEXT_BYTES = 256
+"""Room of a text, in UTF-8."""
+
 
 def contents(path: Path) -> bytes:
     """The bytes of a file, decompressed where they are gzip. Raises NotPlayable when it cannot be read."""
@@ -75,6 +78,8 @@ class Fields:
         value = self.get(name)
         if not isinstance(value, str) or not value.isprintable() or not (value or empty):
             raise LineError(f"{name} is {value!r}, not a text of one line")
+        if (size := len(value.encode())) > TEXT_BYTES:
+            raise LineError(f"{name} has {size} bytes, more than {TEXT_BYTES}")
         return value
 
     def integer(self, name: str, low: int, high: int) -> int:
@@ -106,8 +111,8 @@ class Fields:
         return self.number(name, -(10**15), 10**15)
 
     def time(self, name: str) -> datetime:
-        """Milliseconds since 1970, as UTC; years 1970 to 2286."""
-        return EPOCH + timedelta(milliseconds=self.integer(name, 0, 10**13 - 1))
+        """Milliseconds since 1970, as UTC: 13 digits, the years 2001 to 2286. What has less is 0, or counts seconds."""
+        return EPOCH + timedelta(milliseconds=self.integer(name, 10**12, 10**13 - 1))
 
 
 def _not_finite(name: str) -> NoReturn:

@@ -15,7 +15,7 @@ from functools import cache, partial
 from math import isfinite
 from typing import Any, NamedTuple
 
-from producers.fields import EPOCH
+from producers.fields import EPOCH, TEXT_BYTES
 from producers.sidecar.source import AHEAD
 from schemas import layout
 from schemas.amounts import EXACT
@@ -27,7 +27,6 @@ from schemas.topics import topic_of_event, topics
 KINDS = tuple(topic.event for topic in topics().values() if topic.event != "AggregateUpdated")
 """Events that an engine may publish; aggregates are computed here."""
 
-TEXT_BYTES = 256
 """Room of a text, in UTF-8."""
 
 _UNITS_US = {"us": 1, "ms": 1_000}

@@ -9,8 +9,9 @@ import json
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import UTC, date, datetime, timedelta
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 from uuid import NAMESPACE_OID, UUID, uuid5
@@ -20,22 +21,26 @@ from uuid_utils import uuid7
 from producers.engine_log import Content, fill_of, row_of, signal_of
 from producers.fields import Fields, LineError
 from producers.session import NEW_YORK
-from producers.sidecar.files import changed_ns
-from producers.sidecar.followed import Followed, Made, Minutes
+from producers.sidecar.followed import EVENTS_OF_A_LINE, Followed, Made, Minutes
+from producers.sidecar.logs import day_of, files_of, is_written
 from producers.sidecar.numbered import Numbered, messages
-from producers.sidecar.source import AHEAD, QUIET_S, Beat, Portion, Refused
+from producers.sidecar.source import QUIET_S, Beat, Portion, Refused
 from producers.sidecar.tail import Mark, Tail, TailLine
 from sentio import log
 from sentio.errors import Fatal, SettingError
 
 KINDS = ("signals", "trades", "positions")
+SIGNALS, POSITIONS = KINDS.index("signals"), KINDS.index("positions")
 CHECKPOINT = ".sentio-follow.json"
 
 PENDING = 20_000
 """Lines of a file that are read ahead of the others at most."""
 
-EVENTS_OF_A_LINE = 1_024
+CLOCKS = timedelta(minutes=5)
+"""How far the engine's clock may be ahead into another day."""
+
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
+_FOR_EVER = datetime.max.replace(tzinfo=UTC)
 
 
 class _Placed(NamedTuple):
@@ -46,6 +51,10 @@ class _Placed(NamedTuple):
     line: TailLine
     at: datetime
     content: Content
+
+    @property
+    def place(self) -> tuple[datetime, int]:
+        return self.minute, self.kind
 
 
 class Follower:
@@ -59,12 +68,15 @@ class Follower:
         if not folder.is_dir():
             raise SettingError(f"follow {folder}: there is no such folder")
         self.name = f"follow:{folder}"
-        self._folder = folder
+        self._folder = folder.absolute()
         self._engine = engine
         self._settle_s = settle_s
-        self._checkpoint = folder / CHECKPOINT
+        self._checkpoint = self._folder / CHECKPOINT
         self._root, self._marks, self._done = self._load()
-        self._tails = [Tail(self._files(kind), self._marks[kind], uuid5(self._root, kind), settle_s) for kind in KINDS]
+        self._tails = [
+            Tail(partial(files_of, self._folder, kind), self._marks[kind], uuid5(self._root, kind), settle_s)
+            for kind in KINDS
+        ]
         self._pending: list[deque[_Placed]] = [deque() for _ in KINDS]
         self._latest = [_LONG_AGO] * len(KINDS)
         self._unplaced: deque[TailLine] = deque()
@@ -95,8 +107,8 @@ class Follower:
         self._save()
 
     def beats(self) -> Sequence[Beat]:
-        producer = f"{self._engine}@{uuid5(NAMESPACE_OID, str(self._folder.absolute()))}"
-        is_there = time.monotonic() - self._changed_s < QUIET_S
+        producer = f"{self._engine}@{uuid5(NAMESPACE_OID, str(self._folder))}"
+        is_there = any(is_written(self._folder, kind, QUIET_S) for kind in KINDS)
         return [Beat(producer, self._engine, "", "", is_there=is_there)]
 
     def figures(self) -> Mapping[str, int]:
@@ -108,33 +120,22 @@ class Follower:
 
     # --- reading ---------------------------------------------------------------------------------------------------
 
-    def _files(self, kind: str) -> Callable[[], Sequence[Path]]:
-        name = f"{kind}.jsonl"
-
-        def listed() -> list[Path]:
-            by_day = [path / name for path in sorted(self._folder.iterdir()) if _day(path) is not None]
-            if by_day:
-                return [path for path in by_day if path.is_file()]
-            rotated = [path for path in self._folder.glob(f"{name}?*") if path.suffix not in {".gz", ".zst", ".xz"}]
-            newest = [path for path in [self._folder / name] if path.is_file()]
-            return [*sorted(rotated, key=changed_ns), *newest]
-
-        return listed
-
     def _read(self) -> None:
         for kind, tail in enumerate(self._tails):
-            waiting = len(self._pending[kind]) + (len(self._unplaced) if KINDS[kind] == "positions" else 0)
-            if waiting >= PENDING:
+            if self._is_full(kind):
                 continue
             lines = tail.read()
             if lines:
                 self._changed_s = time.monotonic()
             for line in lines:
-                if KINDS[kind] == "positions":
+                if kind == POSITIONS:
                     self._unplaced.append(line)
                 else:
                     self._pending[kind].append(self._placed(kind, line))
         self._place_rows()
+
+    def _is_full(self, kind: int) -> bool:
+        return len(self._pending[kind]) + (len(self._unplaced) if kind == POSITIONS else 0) >= PENDING
 
     def _placed(self, kind: int, line: TailLine) -> _Placed:
         """A signal or a fill, at its own minute; what cannot be used, at that of the line before."""
@@ -156,26 +157,26 @@ class Follower:
 
     def _own_time(self, fields: Fields, path: Path) -> datetime:
         at = fields.time("timestamp_ms")
-        day = _day(path.parent)
+        day = day_of(path.parent)
         if day is not None and at.astimezone(NEW_YORK).date() != day:
             raise LineError(f"timestamp_ms is {at:%Y-%m-%d %H:%M} UTC, not within {day} in New York")
-        if at > datetime.now(UTC) + AHEAD:
+        # One of another day would end this one for all that comes.
+        now = datetime.now(UTC)
+        if at > now + CLOCKS and at.astimezone(NEW_YORK).date() > now.astimezone(NEW_YORK).date():
             raise LineError(f"timestamp_ms is {at:%Y-%m-%d %H:%M} UTC, in the future")
         return at
 
     def _place_rows(self) -> None:
         """Rows at the times of the signals, as far as those are there."""
-        kind = KINDS.index("positions")
-        # Signals that are read so far ahead have told all minutes of its day.
-        is_final = self._is_quiet() or len(self._pending[0]) >= PENDING
         while self._unplaced:
             line = self._unplaced[0]
-            at = self._latest[kind]
+            at = self._latest[POSITIONS]
             content: Content
             try:
                 fields = _fields(line)
                 bar = fields.integer("bar", 1, 10**6)
-                found = self._done.minutes.of(bar, _day(Path(line.mark.path).parent), is_final=is_final)
+                day = day_of(Path(line.mark.path).parent)
+                found = self._done.minutes.of(bar, day, is_final=self._minutes_are_final())
                 if found is None:
                     return
                 at = found
@@ -183,40 +184,60 @@ class Follower:
             except LineError as error:
                 content = error
             self._unplaced.popleft()
-            self._latest[kind] = max(self._latest[kind], at.replace(second=0, microsecond=0))
-            self._pending[kind].append(_Placed(self._latest[kind], kind, line, at, content))
+            minute = max(self._latest[POSITIONS], at.replace(second=0, microsecond=0))
+            self._latest[POSITIONS] = minute
+            self._pending[POSITIONS].append(_Placed(minute, POSITIONS, line, at, content))
+
+    def _minutes_are_final(self) -> bool:
+        """Whether no signal comes that tells the next row's minute, or many came, and all wait for that row."""
+        if self._is_quiet() and self._tails[SIGNALS].at_end:
+            return True
+        first, limit = self._first(), self._limit()
+        waits_for_row = limit == (self._latest[POSITIONS], POSITIONS)
+        return waits_for_row and self._is_full(SIGNALS) and first is not None and first.place > limit
 
     # --- giving ----------------------------------------------------------------------------------------------------
 
+    def _is_still(self) -> bool:
+        return time.monotonic() - self._changed_s >= self._settle_s
+
     def _is_quiet(self) -> bool:
-        is_still = time.monotonic() - self._changed_s >= self._settle_s
-        return is_still and all(tail.at_end for tail in self._tails)
+        """Nothing more comes, unless what is there is given."""
+        return self._is_still() and all(tail.at_end or self._is_full(kind) for kind, tail in enumerate(self._tails))
 
     def _ready(self, most: int) -> Iterator[_Placed]:
         """Lines of minutes that are done, in order: by minute, then signals, fills, positions."""
         limit = self._limit()
         for _ in range(most):
-            heads = [waiting[0] for waiting in self._pending if waiting]
-            if not heads:
-                return
-            first = min(heads, key=lambda placed: placed.minute)
-            if limit is not None and first.minute >= limit:
+            first = self._first()
+            if first is None or first.place > limit:
                 return
             yield self._pending[first.kind].popleft()
 
-    def _limit(self) -> datetime | None:
-        """The minute that may have more lines; None: nothing more comes of any that is there."""
-        if self._is_quiet() and not self._unplaced:
-            return None
+    def _first(self) -> _Placed | None:
+        heads = [waiting[0] for waiting in self._pending if waiting]
+        return min(heads, key=lambda placed: placed.place, default=None)
+
+    def _limit(self) -> tuple[datetime, int]:
+        """The first place, a minute and a kind, that may have more lines: those that are there are given up to it.
+
+        Of a file that is not read to its end that is the place of its last line, however many it has in that minute.
+        """
+        places = [(_FOR_EVER, 0)]
         newest = max(self._latest)
-        if newest == _LONG_AGO:
-            return newest
-        behind = [
-            self._latest[kind]
-            for kind, tail in enumerate(self._tails)
-            if not tail.at_end or (KINDS[kind] == "positions" and self._unplaced)
-        ]
-        return min([newest - timedelta(seconds=self._settle_s), *behind])
+        if not self._is_still():
+            places.append((newest if newest == _LONG_AGO else newest - timedelta(seconds=self._settle_s), -1))
+        for kind, tail in enumerate(self._tails):
+            if kind == POSITIONS and self._unplaced:
+                if not self._rows_wait_for_more():
+                    places.append((self._latest[kind], kind))
+            elif not tail.at_end:
+                places.append((self._latest[kind], kind))
+        return min(places)
+
+    def _rows_wait_for_more(self) -> bool:
+        """Signals of one minute are all that is read ahead: only once they are given there are more, for later rows."""
+        return self._is_full(SIGNALS) and self._pending[SIGNALS][0].minute == self._latest[SIGNALS]
 
     def _give(self, placed: _Placed, events: list[Numbered], refused: list[Refused]) -> None:
         kind, mark = KINDS[placed.kind], placed.line.mark
@@ -275,10 +296,3 @@ def _fields(line: TailLine) -> Fields:
     if line.text is None:
         raise LineError("is too long")
     return Fields.parse(line.text)
-
-
-def _day(folder: Path) -> date | None:
-    try:
-        return date.fromisoformat(folder.name)
-    except ValueError:
-        return None

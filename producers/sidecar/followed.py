@@ -12,6 +12,9 @@ from producers.fields import LineError
 from producers.session import NEW_YORK
 from schemas.events import Event
 
+EVENTS_OF_A_LINE = 1_024
+"""Numbers that a line has for what it makes."""
+
 
 class Made(NamedTuple):
     """An event, and the line that made it."""
@@ -110,6 +113,8 @@ class Followed:
     def events(self, kind: str, content: Content, at: datetime, file: UUID, line: int) -> list[Made]:
         """What a line of the minute turned to makes. Raises `LineError`."""
         assert self._book is not None
+        if isinstance(content, Row):
+            _check_count(content, self._book)
         made = self._book.events(content, at)
         if isinstance(content, Fill):
             self._fill = file, line, 1
@@ -157,6 +162,13 @@ class Followed:
             )
             found._book = book
         return found
+
+
+def _check_count(row: Row, book: Book) -> None:
+    """A position each, the account, and a last event for each that is gone."""
+    count = len(row.held) + 1 + len(book.marks.keys() - {each.symbol for each in row.held})
+    if count > EVENTS_OF_A_LINE:
+        raise LineError(f"positions makes {count} events, more than {EVENTS_OF_A_LINE}")
 
 
 def _texts(amounts: Mapping[str, Decimal]) -> dict[str, str]:

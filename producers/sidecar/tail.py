@@ -17,6 +17,7 @@ from typing import NamedTuple
 from uuid import UUID, uuid5
 
 from producers.sidecar.files import changed_ns
+from producers.sidecar.logs import day_of
 from sentio import log
 
 CHUNK_BYTES = 256 * 1024
@@ -75,6 +76,7 @@ class Tail:
 
         self._files = files
         self._mark = mark
+        self._sought = mark
         self._root = root
         self._settle_s = settle_s
         self._sum = hashlib.sha256()
@@ -84,8 +86,6 @@ class Tail:
         self._skips = False
         self._look_at_s = 0.0
         self._once = log.OncePer()
-        if mark is not None:
-            self._find(mark)
 
     def read(self) -> list[TailLine]:
         """The next lines, none when there are none yet."""
@@ -94,7 +94,8 @@ class Tail:
         except OSError as failure:
             if self._once.due("read"):
                 log.get().error("a log cannot be read; it is tried again", cause=str(failure))
-            self.at_end = True
+            # Nobody knows what it has.
+            self.at_end = False
             return []
 
     def close(self) -> None:
@@ -133,13 +134,16 @@ class Tail:
     def _find(self, mark: Mark) -> None:
         """Open the file of a mark, wherever it is now, or a copy that was made of it."""
         paths = self._files()
-        # What stands where a log is written is no copy.
         here = [path for path in paths if _is_same(path, mark)]
-        if any(self._take_up(path, mark) for path in [*here, *paths[:-1]]):
+        if any(self._take_up(path, mark) for path in here) or self._take_up_copy(mark):
             return
-        if here and self._open(here[0]):
+        # Its number may have been given to a later file, with others between.
+        later = [path for path in paths if _is_later(path, mark)]
+        if here and later[:1] in ([], here[:1]) and self._open(here[0]):
             _say_truncated(mark)
             return
+        if later:
+            self._open(later[0])
         log.get().error(
             "a log is no longer where it was read to, and what it had behind that is lost; it is read on in the first"
             " file that was written later",
@@ -149,7 +153,7 @@ class Tail:
 
     def _take_up(self, path: Path, mark: Mark) -> bool:
         """Open a file behind the mark, if it begins as the mark says."""
-        with suppress(OSError), ExitStack() as opened:
+        with ExitStack() as opened:
             file = opened.enter_context(path.open("rb"))
             found = _sum_of(file, mark.end)
             if found is None or found.hexdigest()[:DIGITS] != mark.digest:
@@ -163,10 +167,22 @@ class Tail:
             self._file = file
             opened.pop_all()
             return True
+
+    def _take_up_copy(self, mark: Mark) -> bool:
+        """The same of a copy; what stands where a log is written is none."""
+        for path in self._files()[:-1]:
+            with suppress(OSError):
+                if self._take_up(path, mark):
+                    return True
         return False
 
     def _go_over(self) -> bool:
-        """Open the first file, or the first after the one that is gone."""
+        """Open the file of the mark that it began with, or the first, or the first after the one that is gone."""
+        if self._sought is not None:
+            self._find(self._sought)
+            self._sought = None
+            if self._file is not None:
+                return True
         paths = self._later()
         return bool(paths) and self._open(paths[0])
 
@@ -205,7 +221,7 @@ class Tail:
         if size >= mark.end and self._file.read(len(self._newest)) == self._newest:
             return
         # Where it was copied before, what of it was not read is in the copy, and this file comes after that.
-        if any(self._take_up(path, mark) for path in self._files()[:-1]):
+        if self._take_up_copy(mark):
             return
         _say_truncated(mark)
         self._begin(mark.path)
@@ -276,8 +292,8 @@ def _say_truncated(mark: Mark) -> None:
 
 def _is_later(path: Path, mark: Mark) -> bool:
     """Whether a file was written after that of a mark; in folders named by day, whether its day is later."""
-    there, here = Path(mark.path).parent, path.parent
-    if there != here:
+    there, here = day_of(Path(mark.path).parent), day_of(path.parent)
+    if there is not None and here is not None and there != here:
         return here > there
     return changed_ns(path) > mark.changed_ns
 

@@ -268,11 +268,15 @@ BAD_SIGNALS = {
     "symbol is ''": json.dumps(signal(1, symbol="")),
     "timestamp_ms is 2025-01-07 14:30 UTC, not within": json.dumps(signal(24 * 60)),
     "timestamp_ms is 99999999999999999": json.dumps(signal(1, timestamp_ms=99999999999999999)),
+    "timestamp_ms is 0, not": json.dumps(signal(1, timestamp_ms=0)),
+    "symbol has 258 bytes, more than 256": json.dumps(signal(1, symbol="é" * 129)),
 }
 BAD_TRADES = {
     "is not JSON": "trade",
     "is not JSON (": '{"shares": 1e99999999999999999999}',
     "action is 'HOLD'": json.dumps(entry(1, action="HOLD")),
+    "action is [], not": json.dumps(entry(1, action=[])),
+    "action is {}, not": json.dumps(entry(1, action={})),
     "direction is 'UP'": json.dumps(entry(1, direction="UP")),
     "shares is -1": json.dumps(entry(1, shares=-1)),
     "shares is 0": json.dumps(entry(1, shares=0)),
