@@ -8,10 +8,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 from consumers.replay.job import Spans
 from consumers.replay.selection import Chosen, Selection
 from consumers.replay.source import Source
+from sentio import log
 from sentio.errors import SettingError
 from sentio.kafka import Place
 
@@ -22,10 +24,16 @@ QUANTUM_S = 0.02
 """Events of a partition within it, in their own time, are written together."""
 
 FULL = 20_000
-"""Messages of a partition that wait for those of others, and then no more of it are read for now."""
+"""Messages read of a partition that wait for those of others, and then no more of it are read for now."""
 
 RUN = 500
 """Most of them."""
+
+GAP_S = 3600.0
+"""Between two events, in their own time; of a longer gap no more is waited for: a wrong clock stalls nobody."""
+
+STRETCHES = 8
+"""Times from which events go on that are remembered, when some are far from others."""
 
 
 def speed_of(text: str) -> float | None:
@@ -74,9 +82,12 @@ class _Lane:
     """With the time of its first message, µs; -1 of what has none, and goes at once."""
 
     size: int = 0
+    """Messages that were read for it."""
+
     is_held: bool = False
 
     def add(self, chosen: Chosen) -> None:
+        self.size += chosen.read
         times = chosen.times_us()
         first = 0
         # Cut where another quantum begins: what is in one piece is written at one time.
@@ -85,12 +96,12 @@ class _Lane:
                 self.waiting.append((times[first], chosen.between(first, at)))
                 first = at
         if not times:
-            self.waiting.append((-1, chosen))
-        self.size += len(times)
+            has_another = self.waiting and not self.waiting[-1][1].indexes
+            self.waiting.append((-1, chosen.behind(self.waiting.pop()[1] if has_another else None)))
 
     def take(self) -> Chosen:
         chosen = self.waiting.popleft()[1]
-        self.size -= len(chosen.indexes)
+        self.size -= chosen.read
         return chosen
 
 
@@ -123,19 +134,52 @@ def _earliest(lanes: dict[Place, _Lane]) -> tuple[Place, _Lane]:
     return min(((place, lane) for place, lane in lanes.items() if lane.waiting), key=lambda each: each[1].waiting[0][0])
 
 
+@dataclass(slots=True)
+class _Stretch:
+    """Events without a gap between them."""
+
+    first_us: int
+    due_s: float
+    """When the first is due."""
+
+    newest_us: int
+
+
 class _Pace:
-    """When an event is due: as long after the first as it happened after it, divided by the speed."""
+    """When an event is due: as long after the first as it happened after it, divided by the speed.
+
+    Behind a gap it begins anew, and goes on as before with those that belong before the gap: one event may be far off.
+    """
 
     def __init__(self, speed: float) -> None:
         self._speed = speed
-        self._first: tuple[int, float] | None = None
+        self._stretches: list[_Stretch] = []
+        """The one of the last event first."""
+
+        self._once = log.OncePer()
 
     def until(self, time_us: int) -> Iterator[float]:
         if time_us < 0:
             return
-        if self._first is None:
-            self._first = (time_us, time.monotonic())
-        first_us, began_s = self._first
-        wait_s = began_s + (time_us - first_us) / 1e6 / self._speed - time.monotonic()
+        stretch = self._stretch_of(time_us)
+        self._stretches = [stretch, *(one for one in self._stretches if one is not stretch)][:STRETCHES]
+        stretch.newest_us = max(stretch.newest_us, time_us)
+        wait_s = stretch.due_s + (time_us - stretch.first_us) / 1e6 / self._speed - time.monotonic()
         if wait_s > 0:
             yield wait_s
+
+    def _stretch_of(self, time_us: int) -> _Stretch:
+        for stretch in self._stretches:
+            if abs(time_us - stretch.newest_us) <= GAP_S * 1e6:
+                return stretch
+        wait_s = 0.0
+        if self._stretches and time_us > (last_us := self._stretches[0].newest_us):
+            wait_s = GAP_S / self._speed
+            for stretch in self._stretches:
+                stretch.due_s += wait_s  # those that come later are as far apart as they were
+            if self._once.due("gap"):
+                last, at = (datetime.fromtimestamp(us / 1e6, UTC).isoformat()[:19] + "Z" for us in (last_us, time_us))
+                log.get().info(
+                    "a gap is not waited for as long as it was", last=last, next=at, seconds=round(wait_s, 3)
+                )
+        return _Stretch(time_us, time.monotonic() + wait_s, time_us)

@@ -55,6 +55,7 @@ class Replay:
             ):
                 self._end_early()
         except SentioError as failure:
+            self._go_back()
             job.state, job.cause = State.FAILED, str(failure)
             self._jobs.save(job)
             raise
@@ -77,12 +78,17 @@ class Replay:
             self._end()
         except Retryable as failure:
             self._target.close()
-            # As after a kill: the file says how far it is, unless the target knows better.
-            noted = self._jobs.get(job.id)
-            job.next, job.counts, job.file_bytes = noted.next, noted.counts, noted.file_bytes
-            job.cause, self._is_noted = str(failure), True
+            self._go_back()
+            job.cause = str(failure)
             self._jobs.save(job)
             raise
+
+    def _go_back(self) -> None:
+        """As after a kill: the file says how far it is, unless the target knows better."""
+        job = self._job
+        noted = self._jobs.get(job.id)
+        job.next, job.counts, job.file_bytes = noted.next, noted.counts, noted.file_bytes
+        self._is_noted = True
 
     def _steps(self, source: Source, selection: Selection) -> Steps:
         wish = self._job.wish

@@ -1,5 +1,6 @@
 """Which messages of a replay are written: by field, and by header. Decodes only where something asks for it."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from consumers.polled import Messages
+from consumers.polled import ClientMessages, Messages
 from consumers.replay.source import Part
 from schemas.codec import decode
 from schemas.topics import Topic, topic_of_name
@@ -30,6 +31,9 @@ class Chosen:
 
     read: int
     """Messages looked at for them."""
+
+    inside: Sequence[int] = ()
+    """Index of each that was looked at, as long as it is in one piece."""
 
     undecodable: int = 0
     records: pa.RecordBatch | None = None
@@ -60,6 +64,7 @@ class Chosen:
             self,
             indexes=indexes,
             rows=self.rows[first:end],
+            inside=(),
             reached=self.reached if is_last else stands,
             read=len(indexes) + (self.read - len(self.indexes) if is_last else 0),
             undecodable=self.undecodable if is_last else 0,
@@ -85,20 +90,29 @@ class Chosen:
             yield next(iter(self.reached)), self
             return
         partitions = self.messages.columns()[0].to_pylist()
+        read = Counter(partitions[index] for index in self.inside)
         for number, (place, reached) in enumerate(self.reached.items()):
             mine = [at for at, index in enumerate(self.indexes) if partitions[index] == place[1]]
-            read = len(mine) + (self.read - len(self.indexes) if number == 0 else 0)
             yield (
                 place,
                 replace(
                     self,
                     indexes=[self.indexes[at] for at in mine],
                     rows=[self.rows[at] for at in mine] if self.rows else (),
+                    inside=(),
                     reached={place: reached},
-                    read=read,
+                    read=read[place[1]],
                     undecodable=self.undecodable if number == 0 else 0,
                 ),
             )
+
+    def behind(self, other: "Chosen | None") -> "Chosen":
+        """Both in one, where neither has a message; it keeps nothing of what they were chosen from."""
+        records = None if self.records is None else pa.RecordBatch.from_pylist([], self.records.schema)
+        both = replace(self, messages=ClientMessages(()), inside=(), records=records, reasons=None)
+        if other is None:
+            return both
+        return replace(both, read=other.read + self.read, undecodable=other.undecodable + self.undecodable)
 
 
 class Selection:
@@ -121,7 +135,7 @@ class Selection:
         inside = part.inside
         if self._headers:
             inside = [index for index in inside if self._has_headers(part.messages.letter(index)[4])]
-        chosen = Chosen(topic, part.messages, inside, part.reached, read=len(part.inside))
+        chosen = Chosen(topic, part.messages, inside, part.reached, read=len(part.inside), inside=part.inside)
         return self._decoded(chosen) if self._decodes else chosen
 
     def _decoded(self, chosen: Chosen) -> Chosen:

@@ -96,9 +96,9 @@ class File:
         self._bytes = 0
 
     def open(self, job: Job) -> None:
-        if not self._part.exists() and job.file_bytes and not job.left() and self._path.exists():
-            return  # killed between the last name and the last word about it
         if self._path.exists():
+            if not self._part.exists() and not job.left() and self._path.stat().st_size == job.file_bytes:
+                return  # killed between the last name and the last word about it
             raise SettingError(f"--into file:{self._path} is there already; name another, or remove it")
         try:
             self._descriptor = os.open(self._part, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)

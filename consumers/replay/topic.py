@@ -6,9 +6,14 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined] # it is theirs to give
+from confluent_kafka.admin import (  # type: ignore[attr-defined] # it is theirs to give
+    AdminClient,
+    ConfigResource,
+    NewTopic,
+    ResourceType,
+)
 
-from consumers.replay.job import Job
+from consumers.replay.job import Counts, Job
 from consumers.replay.selection import Chosen
 from consumers.replay.source import Gone
 from sentio import kafka, topics
@@ -19,6 +24,15 @@ from sentio.kafka import Place
 HEADER = "x-replay-id"
 MOST = 50_000
 """Records of one transaction."""
+
+LARGEST = 16 << 20
+"""Bytes that a record may have, though its source takes less: compressed there by another way it may have been less."""
+
+ROOM = 1024
+"""For the job's id, where the source takes more."""
+
+LIMIT = 1_000_000_000
+"""More the client does not take."""
 
 CALL_S = 10.0
 ABORT_S = 2.0
@@ -59,6 +73,7 @@ class Topic:
         self._producer: Producer | None = None
         self._mark: list[tuple[str, bytes]] = []
         self._same_partitions = False
+        self._largest = LARGEST
         self._open = 0
         """Records of the transaction that is open."""
 
@@ -71,6 +86,7 @@ class Topic:
         self._mark = [(HEADER, job.id.encode())]
         self._same_partitions = self._is_like_its_source(job)
         config = kafka.writer(self._settings.kafka, name="sentio-replay") | {
+            "message.max.bytes": self._largest,
             "transactional.id": self._group,
             "transaction.timeout.ms": int(TRANSACTION_S * 1000),
         }
@@ -80,13 +96,13 @@ class Topic:
         producer, consumer = self._producer, self._consumer
         self._call(lambda: producer.init_transactions(CALL_S))
         wanted = [TopicPartition(*place) for place in job.spans]
-        for each in self._call(lambda: consumer.committed(wanted, timeout=CALL_S)):
-            if each.offset < 0:
-                continue
-            job.next[each.topic, each.partition] = each.offset
-            read, written, undecodable = map(int, (each.metadata or "0 0 0").split())
-            if read >= job.counts.read:
-                job.counts.read, job.counts.written, job.counts.undecodable = read, written, undecodable
+        found = self._call(lambda: consumer.committed(wanted, timeout=CALL_S))
+        if committed := [each for each in found if each.offset >= 0]:
+            job.next = {(each.topic, each.partition): each.offset for each in committed}
+            job.counts = max(map(_counts, committed), key=lambda counts: counts.read)
+        elif job.left() and job.counts.read:
+            # Nobody has gone on with it for longer than Kafka keeps that; from the file it might lose or double some.
+            raise Gone(f"kafka does not know any more how far replay {job.id} was; begin another, into another topic")
         self._sent = dict(job.next)
 
     def write(self, chosen: Chosen) -> int:
@@ -121,20 +137,16 @@ class Topic:
         return self._open >= MOST
 
     def checkpoint(self, job: Job) -> None:
-        """Commit what was written and how far it is."""
+        """Commit what was written and how far it is, in all partitions: one that Kafka does not know was not begun."""
         assert self._producer is not None
         assert self._consumer is not None
-        counts = f"{job.counts.read} {job.counts.written} {job.counts.undecodable}"
-        moved = [
-            TopicPartition(*place, offset, counts)
-            for place, offset in job.next.items()
-            if self._sent.get(place) != offset
-        ]
-        if not moved:
+        if self._sent == job.next:
             return
+        counts = f"{job.counts.read} {job.counts.written} {job.counts.undecodable}"
+        stands = [TopicPartition(*place, job.passed(place), counts) for place in job.spans]
         producer, metadata = self._producer, self._consumer.consumer_group_metadata()
         self._begin()
-        self._call(lambda: producer.send_offsets_to_transaction(moved, metadata, CALL_S))
+        self._call(lambda: producer.send_offsets_to_transaction(stands, metadata, CALL_S))
         self._commit(producer)
         self._open = 0
         self._sent = dict(job.next)
@@ -166,9 +178,11 @@ class Topic:
         states = kafka.describe(self._settings.kafka, [self._name, source])
         if source not in states:
             raise Gone(f"{source} was deleted since replay {job.id} was planned")
+        self._largest = min(max(LARGEST, self._taken_by(source) + ROOM), LIMIT)
         if (there := states.get(self._name)) is not None:
             return there.partitions == states[source].partitions
-        made = NewTopic(self._name, states[source].partitions, self._settings.replication)
+        limit = {"max.message.bytes": str(self._largest)}
+        made = NewTopic(self._name, states[source].partitions, self._settings.replication, config=limit)
         admin = AdminClient(kafka.client(self._settings.kafka))  # has to outlive its futures
         try:
             admin.create_topics([made])[self._name].result(CALL_S)
@@ -179,6 +193,17 @@ class Topic:
                 raise self._meaning(failure) from failure
             raise Fatal(f"--into topic:{self._name}: it cannot be made: {failure}") from failure
         return True
+
+    def _taken_by(self, source: str) -> int:
+        """How large records may be there, in bytes."""
+        resource = ConfigResource(ResourceType.TOPIC, source)
+        admin = AdminClient(kafka.client(self._settings.kafka))  # has to outlive its futures
+        try:
+            return int(admin.describe_configs([resource])[resource].result(CALL_S)["max.message.bytes"].value)
+        except TimeoutError as failure:
+            raise self._silent() from failure
+        except KafkaException as failure:
+            raise self._meaning(failure) from failure
 
     def _begin(self) -> None:
         if not self._open:
@@ -214,6 +239,10 @@ class Topic:
         if error.code() in {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.TOPIC_AUTHORIZATION_FAILED}:
             return Fatal(f"--into topic:{self._name}: {error.str()}")
         return Retryable(f"kafka at {self._settings.kafka} (SENTIO_KAFKA): {error.str()}")
+
+
+def _counts(committed: TopicPartition) -> Counts:
+    return Counts(*map(int, (committed.metadata or "0 0 0").split()))
 
 
 def _group(settings: Settings, job: Job) -> str:

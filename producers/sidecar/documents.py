@@ -27,8 +27,6 @@ from schemas.topics import topic_of_event, topics
 KINDS = tuple(topic.event for topic in topics().values() if topic.event != "AggregateUpdated")
 """Events that an engine may publish; aggregates are computed here."""
 
-"""Room of a text, in UTF-8."""
-
 _UNITS_US = {"us": 1, "ms": 1_000}
 
 

@@ -1,6 +1,10 @@
 """Which messages a replay takes, in which order and how fast; and what a job's file holds."""
 
+import errno
+import gc
 import json
+import os
+import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,11 +14,12 @@ import pyarrow as pa
 import pytest
 
 from consumers.replay import pace
-from consumers.replay.job import Counts, Spans, State, Wish, dumps, loads, make
+from consumers.replay.job import Counts, Job, Spans, State, Wish, dumps, loads, make
 from consumers.replay.jobs import Jobs, shown_state
+from consumers.replay.run import Replay
 from consumers.replay.selection import Chosen, Selection
 from consumers.replay.source import Found, Part
-from consumers.replay.targets import lines
+from consumers.replay.targets import File, lines
 from schemas.topics import topics
 from sentio.conditions import condition
 from sentio.errors import Fatal, SettingError
@@ -128,6 +133,7 @@ def test_pieces_are_together_the_whole_with_every_message_counted_once() -> None
             assert all(offset >= stands.get(place, 0) for place, offset in piece.reached.items())
             stands |= piece.reached
         assert stands == {(TOPIC, 0): 5, (TOPIC, 1): 10}
+    assert [piece.read for _, piece in chosen.by_partition()] == [5, 5]
     first = next(chosen.slices(2))
     assert minutes(first) == [0, 2]
     assert first.reached == {(TOPIC, 0): 2}
@@ -153,8 +159,12 @@ class Script:
 LEFT, RIGHT = (TOPIC, 0), (TOPIC, 1)
 
 
-def played(source: Script, *, speed: float | None = 1e9, rate: float | None = None) -> list[Chosen | float]:
-    return list(pace.steps(source, {LEFT: (0, 99), RIGHT: (0, 99)}, choosing(), speed=speed, rate=rate))
+def played(source: Script, *where: str, speed: float | None = 1e9, rate: float | None = None) -> list[Chosen | float]:
+    return list(pace.steps(source, {LEFT: (0, 99), RIGHT: (0, 99)}, choosing(*where), speed=speed, rate=rate))
+
+
+def waits_of(source: Script, speed: float) -> list[float]:
+    return [step for step in played(source, speed=speed) if isinstance(step, float) and step]
 
 
 def test_partitions_are_merged_by_event_time_however_they_come() -> None:
@@ -187,10 +197,50 @@ def test_a_partition_that_is_far_ahead_is_held_until_the_other_comes(monkeypatch
     assert source.said == [("hold", LEFT), ("go on", LEFT)]
 
 
+def test_what_no_condition_takes_is_not_kept_and_counts_for_what_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pace, "FULL", 6)
+    parts = [part(*((0, at, at) for at in range(begin, begin + 3))) for begin in range(1, 10, 3)]
+    read = [weakref.ref(each.messages) for each in parts]
+    kept: list[object] = []
+
+    class Polls(Script):
+        def read(self, _: Spans, /) -> Iterator[Found]:
+            yield Found([part((0, 0, 0))], frozenset())  # it is taken, and so the others wait behind it
+            while parts:
+                yield Found([parts.pop(0)], frozenset())
+            gc.collect()
+            kept.extend(each() for each in read[:-1])
+            yield Found([part((1, 0, 10))], frozenset({LEFT, RIGHT}))
+
+    source = Polls([])
+    steps = [step for step in played(source, "quantity=100") if isinstance(step, Chosen)]
+    assert kept == [None, None]
+    assert source.said == [("hold", LEFT), ("go on", LEFT)]
+    assert [list(step.indexes) for step in steps] == [[], [0], []]
+    assert [step.read for step in steps] == [1, 1, 9]
+    assert steps[2].reached == {LEFT: 10}
+    assert "".join(lines(steps[2])) == ""
+
+
 def test_a_speed_waits_for_as_long_as_it_took_divided_by_it() -> None:
     source = Script([Found([part((0, 0, 0), (0, 1, 2), (0, 2, 5))], frozenset({LEFT, RIGHT}))])
-    waits = [step for step in played(source, speed=60.0) if isinstance(step, float) and step]
-    assert waits == pytest.approx([2, 5], abs=0.5)  # nobody has waited
+    assert waits_of(source, 60.0) == pytest.approx([2, 5], abs=0.5)  # nobody has waited
+
+
+@pytest.mark.parametrize(
+    ("times", "waits"),
+    [
+        ([0, 30_000_000, 1, 2], [60, 61, 62]),  # far ahead: an hour is waited, and the others are as far apart as ever
+        ([30_000_000, 0, 1, 2], [1, 2]),  # and as the first one
+        ([0, -20_000_000, 1, 2], [1, 2]),  # far behind: it goes at once
+        ([0, 61, 62, 1, 63], [60, 61, 61, 62]),  # a gap, and one that is late
+    ],
+)
+def test_a_time_that_is_far_off_is_waited_for_an_hour_at_most_and_the_others_keep_their_distance(
+    times: list[int], waits: list[float]
+) -> None:
+    source = Script([Found([part(*((0, at, minute) for at, minute in enumerate(times)))], frozenset({LEFT, RIGHT}))])
+    assert waits_of(source, 60.0) == pytest.approx(waits, abs=0.5)  # nobody has waited
 
 
 def test_a_rate_is_kept_on_the_whole_and_what_was_not_used_is_not_made_up_for() -> None:
@@ -252,3 +302,71 @@ def test_a_job_is_run_by_one_and_an_interrupted_one_is_known(tmp_path: Path) -> 
         assert jobs.cancel(job)
         assert jobs.is_cancelled(job)
     assert shown_state(job, runs=jobs.is_running(job)) == "interrupted"
+
+
+class Log(Script):
+    """A partition with an event at each offset, a poll of its own each."""
+
+    def __init__(self) -> None:
+        super().__init__([])
+
+    def read(self, spans: Spans, /) -> Iterator[Found]:
+        for place, (first, end) in spans.items():
+            yield from (Found([part((place[1], at, at))], frozenset()) for at in range(first, end))
+        yield Found((), frozenset(spans))
+
+
+def into_file(folder: Path, *where: str) -> tuple[Jobs, Job, Path]:
+    """Ten events that are to be replayed into a file."""
+    jobs, out = Jobs(folder / "state"), folder / "out"
+    job = make(Wish((TRADES.name,), f"file:{out}", where), {LEFT: (0, 10)}, {TOPIC: "i"})
+    jobs.save(job)
+    return jobs, job, out
+
+
+def test_a_file_that_could_not_be_written_on_has_every_record_when_it_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs, job, out = into_file(tmp_path)
+    write, calls = os.write, iter(range(10))
+
+    def full(descriptor: int, data: bytes) -> int:
+        if next(calls) == 6:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(descriptor, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", full)
+        with pytest.raises(Fatal, match="No space left"):
+            Replay(job, jobs, File(out, job.id)).run(Log, choosing())
+    job = jobs.get(job.id)
+    assert (job.state, job.offsets_done, job.counts) == (State.FAILED, 0, Counts())
+    assert Replay(job, jobs, File(out, job.id)).run(Log, choosing()) is State.COMPLETE
+    assert [json.loads(line)["offset"] for line in out.read_text().splitlines()] == list(range(10))
+    assert job.counts == Counts(read=10, written=10)
+
+
+class Killed(BaseException):
+    """As SIGKILL would: nobody notes anything."""
+
+
+class KilledWhenItHasItsName(File):
+    def finish(self, job: Job) -> None:
+        super().finish(job)
+        raise Killed
+
+
+@pytest.mark.parametrize("where", [(), ("symbol=none",)])
+def test_a_file_that_had_its_name_when_the_replay_was_killed_is_complete(tmp_path: Path, where: Sequence[str]) -> None:
+    jobs, job, out = into_file(tmp_path, *where)
+    with pytest.raises(Killed):
+        Replay(job, jobs, KilledWhenItHasItsName(out, job.id)).run(Log, choosing(*where))
+    written = out.read_text()
+    job = jobs.get(job.id)
+    assert job.state is State.RUNNING
+    out.write_text("another's")
+    with pytest.raises(SettingError, match="is there already"):
+        Replay(job, jobs, File(out, job.id)).run(Log, choosing(*where))
+    out.write_text(written)
+    assert Replay(job, jobs, File(out, job.id)).run(Log, choosing(*where)) is State.COMPLETE
+    assert out.read_text() == written
