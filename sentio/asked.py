@@ -43,5 +43,13 @@ def iso(at: datetime) -> str:
 
 
 def iso_ms(at_ms: int) -> str:
-    """The same of milliseconds since 1970."""
-    return iso(datetime.fromtimestamp(at_ms / 1000, UTC))
+    """The same of milliseconds since 1970, as `log_time` reads them."""
+    return iso(log_time(at_ms))
+
+
+def log_time(at_ms: int) -> datetime:
+    """A Kafka timestamp; the start of 1970 for a record without one, and for one that no calendar has."""
+    try:
+        return datetime.fromtimestamp(max(at_ms, 0) / 1000, UTC)
+    except (ValueError, OverflowError, OSError):  # a producer may write any 64-bit number
+        return datetime.fromtimestamp(0, UTC)

@@ -10,10 +10,11 @@ from typing import Any
 from gateway.database import pool
 from gateway.watch import document, figures, judging, told
 from gateway.watch.alarms import RULES, Alarms
+from gateway.watch.book import beginning
 from gateway.watch.meters import Meters
 from gateway.watch.probe import Probe
 from gateway.watch.record import Record
-from gateway.watch.rounds import Rounds, beginning
+from gateway.watch.rounds import Rounds
 from gateway.watch.sending import Target, targets
 from sentio import log, metrics
 from sentio.config import WatchSettings
@@ -47,7 +48,7 @@ class Watcher:
         self._record = Record(settings)
         self._pool = pool(settings.database, name="sentio-watcher", size=CONNECTIONS)
         self._meters = Meters(settings, self._pool)
-        self._rounds = Rounds(settings, self._pool, self._probes, since)
+        self._rounds = Rounds(settings, self._pool, self._probes)
         self._minute = _minute_of(datetime.now(UTC))
         self._once = log.OncePer()
         self._broken: BaseException | None = None

@@ -14,7 +14,13 @@ from schemas.amounts import EXACT, money, price, product
 
 NEW_YORK = ZoneInfo("America/New_York")
 MOST_ACCOUNTS = 50
-"""The one that was silent for longest is forgotten first."""
+"""The one that was silent for longest is forgotten first: of it no more is kept than day and state."""
+
+MOST_FORGOTTEN = 5_000
+"""Of which that is kept; one beyond it that is heard again counts as never heard."""
+
+BACK_DAYS = 3
+"""How many days before today the log is read from: on Monday Friday is still known."""
 
 MOST_PRODUCERS = 20_000
 FUTURE = timedelta(hours=24)
@@ -61,6 +67,9 @@ class Account:
 
     closes: dict[datetime, tuple[Order, Decimal]] = field(default_factory=dict)
     positions: dict[str, tuple[Order, Decimal]] = field(default_factory=dict)
+    partial: bool = False
+    """It was forgotten on this day: its state is known, but not all that was heard of it."""
+
     _drawdown: Decimal | None = None
     _stale: bool = False
 
@@ -92,6 +101,10 @@ class Account:
         if held is None or order > held[0]:
             self.positions[row["symbol"]] = (order, abs(product(row["quantity"], row["mark"])))
 
+    def state(self) -> "Account":
+        """All that is kept of it once it is forgotten."""
+        return Account(self.day, self.heard_at, newest_trade=self.newest_trade, newest=self.newest, partial=True)
+
     def figures(self) -> Figures:
         return Figures(
             equity=self.newest[1] if self.newest else None,
@@ -116,7 +129,13 @@ class Book:
 
     def __init__(self) -> None:
         self.accounts: OrderedDict[str, Account] = OrderedDict()
+        self._forgotten: OrderedDict[str, Account] = OrderedDict()
         self._marks: OrderedDict[tuple[str, int, str], int] = OrderedDict()
+
+    @property
+    def partial(self) -> frozenset[str]:
+        """Accounts of whose day not everything is known."""
+        return frozenset(name for name, account in self.accounts.items() if account.partial) | self._forgotten.keys()
 
     def take(self, topic: str, partition: int, row: Mapping[str, Any], now: datetime) -> None:
         """One event of trades.executed, positions.updated or performance.minute, as a row of its columns."""
@@ -138,15 +157,20 @@ class Book:
         if at > now + FUTURE or "\x00" in name:  # no table can hold such a name
             return None
         day = day_of(at)
-        found = self.accounts.get(name)
+        found = self.accounts.get(name) or self._forgotten.get(name)
         if found is None or day > found.day:
-            found = self.accounts[name] = Account(day, now)
+            found = Account(day, now)
         elif day < found.day:
             return None
         found.heard_at = now
+        self.accounts[name] = found
         self.accounts.move_to_end(name)
+        self._forgotten.pop(name, None)
         while len(self.accounts) > MOST_ACCOUNTS:
-            self.accounts.popitem(last=False)
+            forgotten, account = self.accounts.popitem(last=False)
+            self._forgotten[forgotten] = account.state()
+        while len(self._forgotten) > MOST_FORGOTTEN:
+            self._forgotten.popitem(last=False)
         return found
 
     def _is_new(self, key: tuple[str, int, str], sequence: int) -> bool:
@@ -177,6 +201,11 @@ def day_of(at: datetime) -> date:
 
 def start_of(day: date) -> datetime:
     return datetime(day.year, day.month, day.day, tzinfo=NEW_YORK).astimezone(UTC)
+
+
+def beginning(now: datetime | None = None) -> datetime:
+    """From where on the log is read by who begins now."""
+    return start_of(day_of(now or datetime.now(UTC)) - timedelta(days=BACK_DAYS))
 
 
 def as_uuid(value: bytes | UUID) -> UUID:

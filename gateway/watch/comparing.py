@@ -1,6 +1,7 @@
 """Where engine, store, aggregates and clients do not say the same, each compared at what it has read."""
 
 from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -46,6 +47,9 @@ class Side:
     """Why it could not be compared."""
 
     figures: Mapping[str, Figures] = field(default_factory=dict)
+    partial: AbstractSet[str] = frozenset()
+    """Accounts of whose day it does not know everything."""
+
     names: tuple[str, ...] = NAMES
     """Figures that it keeps."""
 
@@ -61,7 +65,8 @@ def differences(
     known: Iterable[Difference],
     days: Mapping[str, date] | None,
 ) -> list[Difference]:
-    """Of one side that is level. ``heard_since``: counts of days that began before are not compared (None: all are).
+    """Of one side that is level. ``heard_since``: counts of days that began before are not compared (None: all are),
+    nor are those of accounts that one of the two had forgotten on the day.
 
     ``days``: of which days the side's figures are; accounts whose newest day is another by now are left for the next
     round. ``known``: those of the round before, whose ``since`` they keep.
@@ -72,7 +77,7 @@ def differences(
         if days is not None and days.get(account) != own.day:
             continue
         other = side.figures.get(account, Figures())
-        whole = heard_since is None or own.span[0] >= heard_since
+        whole = (heard_since is None or own.span[0] >= heard_since) and not own.partial and account not in side.partial
         engine = own.figures()
         compared = side.compared[account] = []
         for name in side.names:

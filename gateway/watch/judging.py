@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, time
 from typing import Any
 
-from gateway.watch.book import NEW_YORK, Account, Figures
+from gateway.watch.book import NEW_YORK, NONE, Account, Figures
 from gateway.watch.comparing import STATE, Difference
 from gateway.watch.probe import Heard
 from sentio.config import WatchSettings
@@ -17,6 +17,11 @@ QUIET_S = 20.0
 """For how long a probe hears nothing, while the engine said more, before it is late."""
 
 FIRST = 3
+TELLING = {"trades": ("newest_trade",), "positions": ("exposure",), "performance": ("equity", "open_positions")}
+"""Figures that tell whether more was said on a channel."""
+
+NOTHING = Figures(exposure=NONE)
+"""Of an account that was not heard."""
 
 
 def wrong(
@@ -94,17 +99,23 @@ def _stream(probes: Mapping[str, Heard], engine: Mapping[str, Account]) -> str |
     for url, heard in probes.items():
         if heard.state != "open":
             lines.append(f"{url}: the probe is not connected: {heard.detail or heard.state}")
-        elif heard.silent_s > QUIET_S and (late := _late(heard, engine)):
-            lines.append(f"{url}: nothing heard for {heard.silent_s:.0f} s, while the engine said more of {late}")
+            continue
+        for channel, silent_s in heard.silent_s.items():
+            if silent_s > QUIET_S and (late := _late(heard, engine, TELLING[channel])):
+                lines.append(f"{url}: no {channel} heard for {silent_s:.0f} s, while the engine said more of {late}")
     return "; ".join(lines) or None
 
 
-def _late(heard: Heard, engine: Mapping[str, Account]) -> str | None:
+def _late(heard: Heard, engine: Mapping[str, Account], figures: Iterable[str]) -> str | None:
+    """The first account of which the engine said more."""
     for name, account in engine.items():
-        known = heard.figures.get(name)
-        if known is None and heard.since > account.span[0]:
-            continue  # it came later
-        said = account.figures()
-        if any(getattr(said, figure) != getattr(known or Figures(), figure) for figure in STATE):
-            return name
+        said, known = account.figures(), heard.figures.get(name, NOTHING)
+        partial = heard.since > account.span[0] or account.partial or name in heard.partial
+        for figure in figures:
+            ours, theirs = getattr(said, figure), getattr(known, figure)
+            # Who came later has not heard what was before.
+            if partial and (figure not in STATE or theirs is None):
+                continue
+            if ours is not None and ours != theirs:
+                return name
     return None

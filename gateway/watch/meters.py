@@ -4,7 +4,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from confluent_kafka import KafkaException
@@ -17,6 +17,7 @@ from gateway.watch import replays
 from schemas import codec
 from schemas.topics import topics
 from sentio import kafka, lag, log, survey
+from sentio.asked import log_time
 from sentio.config import WatchSettings
 from sentio.errors import Retryable
 from sentio.kafka import Place
@@ -30,6 +31,9 @@ RATE_S = 10.0
 
 ERRORS_S = 300.0
 """Over which dead letters are counted."""
+
+DESCRIBED_S = 60.0
+"""For how long the topics and partitions that were found are taken for all: more may be made at any time."""
 
 ANSWER_S = 5.0
 ENGINES = "engine.heartbeat"
@@ -101,20 +105,20 @@ class Throughput:
 
     def __init__(self, settings: WatchSettings) -> None:
         self._settings = settings
-        self._admin = AdminClient(kafka.client(settings.kafka, name="sentio-watcher"))
+        self._admin: AdminClient
+        """A new one for every description: for a minute it goes on with the partitions that it knows."""
+
         self._places: list[Place] = []
         self._samples: deque[tuple[float, dict[str, int]]] = deque()
         self._begins: dict[str, int] = {}
+        self._described_s: float | None = None
 
     def look(self) -> list[TopicRate]:
         """Rates and dead letters now. Raises `Retryable`."""
-        if not self._places:
-            names = [topic.full_name(self._settings.topic_prefix) for topic in topics().values()]
-            states = kafka.describe(self._settings.kafka, [name + end for name in names for end in ("", DEAD_SUFFIX)])
-            self._places = [(name, number) for name, state in states.items() for number in range(state.partitions)]
-            letters = [place for place in self._places if place[0].endswith(DEAD_SUFFIX)]
-            self._begins = self._ends(letters, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
         now_s = time.monotonic()
+        if self._described_s is None or now_s >= self._described_s + DESCRIBED_S:
+            self._describe()
+            self._described_s = now_s = time.monotonic()
         ends = self._ends(self._places, OffsetSpec.latest())  # type: ignore[no-untyped-call]
         self._samples.append((now_s, ends))
         while self._samples[0][0] < now_s - ERRORS_S:
@@ -136,6 +140,15 @@ class Throughput:
             )
         return made
 
+    def _describe(self) -> None:
+        """Which partitions there are now, and where dead letters begin by now."""
+        self._admin = AdminClient(kafka.client(self._settings.kafka, name="sentio-watcher"))
+        names = [topic.full_name(self._settings.topic_prefix) for topic in topics().values()]
+        states = kafka.describe(self._settings.kafka, [name + end for name in names for end in ("", DEAD_SUFFIX)])
+        self._places = [(name, number) for name, state in states.items() for number in range(state.partitions)]
+        letters = [place for place in self._places if place[0].endswith(DEAD_SUFFIX)]
+        self._begins = self._ends(letters, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
+
     def _ends(self, places: list[Place], spec: Any) -> dict[str, int]:
         """Sum of the offsets of each topic's partitions."""
         sums: dict[str, int] = {}
@@ -143,7 +156,7 @@ class Throughput:
             for (topic, _), offset in kafka.listed(self._admin, places, spec, timeout_s=ANSWER_S).items():
                 sums[topic] = sums.get(topic, 0) + offset
         except (KafkaException, TimeoutError) as failure:
-            self._places = []
+            self._described_s = None
             raise Retryable(f"kafka at {self._settings.kafka} (SENTIO_KAFKA): {failure}") from failure
         return sums
 
@@ -161,7 +174,7 @@ class Beats:
         for messages in self._news():
             decoded = codec.decode(topics()[ENGINES].event, [message.value() for message in messages])
             for index, row in zip(decoded.kept, decoded.records.to_pylist(), strict=True):
-                heard_at = datetime.fromtimestamp(messages[index].timestamp()[1] / 1000, UTC)
+                heard_at = log_time(messages[index].timestamp()[1])
                 known = self._engines.get(row["engine"])
                 if known is None or heard_at >= known.heard_at:
                     said = {name: row[name] for name in ("engine", "version", "mode", "state", "beat_at")}

@@ -4,12 +4,13 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from gateway.watch.book import Book, Figures, day_of, start_of
+from gateway.watch.book import Book, Figures, beginning, day_of, start_of
 from gateway.watch.latency import Latency
 from schemas.topics import topics
 from sentio import log
@@ -40,9 +41,13 @@ class Heard:
 
     state: str
     detail: str
-    silent_s: float
+    silent_s: Mapping[str, float]
+    """Since when nothing was heard, by channel."""
+
     p50_ms: float | None
     p99_ms: float | None
+    partial: AbstractSet[str] = frozenset()
+    """Accounts of whose day it does not know everything."""
 
 
 class Probe:
@@ -57,7 +62,7 @@ class Probe:
         self._book = Book()
         self._offsets: dict[Place, int] = {}
         self._latency = Latency()
-        self._heard_s = time.monotonic()
+        self._heard_s = dict.fromkeys(CHANNELS, time.monotonic())
         self._status: Callable[[], tuple[str, str]] = lambda: ("new", "")
         self._live_at = datetime.now(UTC)
         """What was published before came from the log: it tells nothing about delivery."""
@@ -82,15 +87,17 @@ class Probe:
         state, detail = self._status()
         now_s = time.monotonic()
         with self._lock:
-            both = self._latency.percentiles_ms(now_s)
+            p50_ms, p99_ms = self._latency.percentiles_ms(now_s) or (None, None)
             return Heard(
                 {name: account.figures() for name, account in self._book.accounts.items()},
                 self._since,
                 dict(self._offsets),
                 state,
                 detail,
-                now_s - self._heard_s,
-                *(both or (None, None)),
+                {channel: now_s - heard_s for channel, heard_s in self._heard_s.items()},
+                p50_ms,
+                p99_ms,
+                self._book.partial,
             )
 
     def minute(self) -> list[int]:
@@ -133,6 +140,7 @@ class Probe:
         """From where the days began, every message: a client that resumes hears it all once."""
         with self._lock:
             self._book, self._offsets = Book(), {}
+            self._since = max(self._since, beginning())
         stream = Stream(self.url, CHANNELS, token=self._token, since=self._since, conflate=False)
         self._status = lambda: (stream.status.state, stream.status.detail)
         connections = 0
@@ -145,7 +153,7 @@ class Probe:
 
     def _take(self, item: Item) -> None:
         now = datetime.now(UTC)
-        self._heard_s = time.monotonic()
+        now_s = self._heard_s[item.channel] = time.monotonic()
         match item:
             case Update():
                 partition, _, offset = item.seq.partition(":")
@@ -153,7 +161,7 @@ class Probe:
                 self._offsets[topic.full_name(self._prefix), int(partition)] = int(offset) + 1
                 self._book.take(topic.name, int(partition), _row(item.event), now)
                 if item.at >= self._live_at:
-                    self._latency.took((now - item.at).total_seconds() * 1000, self._heard_s)
+                    self._latency.took((now - item.at).total_seconds() * 1000, now_s)
             case Gap(reason=reason, message=why) if reason != "missing":  # that is asked for again
                 raise _Gapped(f"{item.channel}: {reason}: {why}")
 

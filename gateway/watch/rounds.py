@@ -1,18 +1,15 @@
 """One round after the other: has everyone who has read the same said the same?"""
 
 from collections.abc import Sequence
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime
 
 from gateway.database import Pool
-from gateway.watch.book import Account, day_of, start_of
+from gateway.watch.book import Account, beginning
 from gateway.watch.comparing import Difference, Side, differences
 from gateway.watch.probe import Heard, Probe
 from gateway.watch.stored import AGGREGATES, OF_AGGREGATES, stored
 from gateway.watch.tape import Tape
 from sentio.config import WatchSettings
-
-BACK_DAYS = 3
-"""How many days before today the log is read from: on Monday Friday is still known."""
 
 WAIT_S = 0.5
 """How long a round waits for one side's part of the log; what is missing then is there in a later round."""
@@ -23,11 +20,10 @@ ENGINE = "engine"
 class Rounds:
     """Keeps a tape for each who is compared, and one for the engine as it is now. Of one thread; `close` it."""
 
-    def __init__(self, settings: WatchSettings, connections: Pool, probes: Sequence[Probe], since: datetime) -> None:
+    def __init__(self, settings: WatchSettings, connections: Pool, probes: Sequence[Probe]) -> None:
         self._settings = settings
         self._connections = connections
         self._probes = probes
-        self._since = since
         self._tapes: dict[str, Tape] = {}
         self._known: dict[str, list[Difference]] = {}
         self.sides: list[Side] = []
@@ -61,8 +57,7 @@ class Rounds:
             tape = self._tape(name)
             side.level = bool(said.offsets) and tape.advance(said.offsets, WAIT_S)
             if side.level:
-                since = None if tape.whole else self._since
-                self._compare(side, tape, since, days)
+                self._compare(side, tape, None if tape.whole else tape.since, days)
             else:
                 side.detail = (
                     "has not read anything yet" if not said.offsets else "has read less than the log still holds"
@@ -70,12 +65,12 @@ class Rounds:
             sides.append(side)
         for probe in self._probes:
             heard = self.heard[probe.url] = probe.heard()
-            side = Side(probe.url, figures=heard.figures, detail=heard.detail or heard.state)
+            side = Side(probe.url, figures=heard.figures, partial=heard.partial, detail=heard.detail or heard.state)
             tape = self._tape(probe.url)
             side.level = heard.state == "open" and tape.advance(heard.offsets, WAIT_S)
             if side.level:
                 side.detail = ""
-                since = None if tape.whole and heard.since == self._since else heard.since
+                since = None if tape.whole and heard.since <= tape.since else max(tape.since, heard.since)
                 self._compare(side, tape, since, None)
             sides.append(side)
         self.sides = sides
@@ -88,10 +83,5 @@ class Rounds:
 
     def _tape(self, name: str) -> Tape:
         if name not in self._tapes:
-            self._tapes[name] = Tape(self._settings, self._since)
+            self._tapes[name] = Tape(self._settings, beginning())
         return self._tapes[name]
-
-
-def beginning(now: datetime | None = None) -> datetime:
-    """From where on a watcher that starts now reads the log."""
-    return start_of(day_of(now or datetime.now(UTC)) - timedelta(days=BACK_DAYS))

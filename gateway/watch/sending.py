@@ -4,7 +4,6 @@ import json
 import smtplib
 import ssl
 import threading
-import urllib.error
 import urllib.request
 from collections import deque
 from collections.abc import Callable
@@ -79,8 +78,9 @@ class Target:
                 notice = self._waiting[0]
             try:
                 self._send(notice)
-            except (OSError, smtplib.SMTPException, urllib.error.URLError) as failure:
-                self.wrong = str(failure) or type(failure).__name__
+            except Exception as failure:  # noqa: BLE001 - whatever a server answers, those behind it are sent later
+                # Only the network's own words are said: those of others may hold the address, which is a secret.
+                self.wrong = (str(failure) if isinstance(failure, OSError) else "") or type(failure).__name__
                 if self._once.due(self.wrong):
                     log.get().error("an alert cannot be sent, will try again", to=self.name, cause=self.wrong)
                 with self._changed:

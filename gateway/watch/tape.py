@@ -7,14 +7,14 @@ beyond stays with Kafka, so that memory is bounded however far somebody is behin
 import time
 from collections import deque
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from gateway.watch.book import Book
 from schemas import codec
 from schemas.topics import Topic, topics
-from sentio import kafka
+from sentio import kafka, survey
 from sentio.config import Settings
 from sentio.errors import Retryable
 from sentio.kafka import Place
@@ -34,14 +34,19 @@ class Tape:
     """A book that is kept from the log. Of one thread; `close` it."""
 
     def __init__(self, settings: Settings, since: datetime, names: Iterable[str] = TOLD) -> None:
-        """Begins with what was published at ``since``. Raises `Retryable`."""
+        """Begins with what was published at ``since``, or what is left of it. Raises `Retryable`."""
         self.book = Book()
+        self._kafka = settings.kafka
         self._topics: dict[str, Topic] = {
             topics()[name].full_name(settings.topic_prefix): topics()[name] for name in names
         }
         states = kafka.describe(settings.kafka, self._topics)
         if missing := self._topics.keys() - states.keys():
             raise Retryable(f"topic {min(missing)} does not exist; 'sentio topics apply' makes it")
+        kept_s = min(survey.retention_s(settings, self._topics).values(), default=None)
+        self.since = since if kept_s is None else max(since, datetime.now(UTC) - timedelta(seconds=kept_s))
+        """Of what was published before, Kafka may have deleted some."""
+
         places = [(name, number) for name, state in states.items() for number in range(state.partitions)]
         self._consumer = Consumer(kafka.reader(settings.kafka, name="sentio-watcher") | _LITTLE)
         self.position = _begins(self._consumer, places, since)
@@ -60,8 +65,9 @@ class Tape:
     def advance(self, marks: Mapping[Place, int], within_s: float) -> bool:
         """Take what is before ``marks`` (next offsets; a partition that is not named stays); whether all was there.
 
-        Raises `Retryable` when the log cannot be read.
+        Raises `Retryable` when the log cannot be read, and for a partition that was made after the tape.
         """
+        self._refuse_new(marks)
         ends_s = time.monotonic() + within_s
         for place in marks.keys() & self._beyond.keys():
             self._take_held(place, marks[place])
@@ -69,6 +75,15 @@ class Tape:
             self._resume(late)
             self._hear(self._consumer.consume(AT_ONCE, 0.05), marks)
         return not late and all(self.position.get(place, mark) <= mark for place, mark in marks.items())
+
+    def _refuse_new(self, marks: Mapping[Place, int]) -> None:
+        unknown = [place for place in marks.keys() - self.position.keys() if place[0] in self._topics]
+        states = kafka.describe(self._kafka, {name for name, _ in unknown}) if unknown else {}
+        for name, number in unknown:
+            if name in states and number < states[name].partitions:  # else it is one of a former topic of that name
+                raise Retryable(
+                    f"kafka: {name}[{number}] was made after the watcher read the log, which it reads again"
+                )
 
     def drain(self, within_s: float) -> bool:
         """Take all there is; whether the end was reached, or what the end was at first: a busy log has no pause."""

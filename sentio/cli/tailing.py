@@ -3,7 +3,6 @@
 import json
 import time
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 from confluent_kafka import OFFSET_END, Consumer, Message, TopicPartition
@@ -13,7 +12,7 @@ from rich.text import Text
 from schemas.codec import decode
 from schemas.columns import HEADER
 from sentio import kafka
-from sentio.asked import duration_ms, topic_of
+from sentio.asked import duration_ms, log_time, topic_of
 from sentio.conditions import all_met, condition
 from sentio.config import Settings, load
 from sentio.errors import Fatal
@@ -109,7 +108,7 @@ class Tail:
         if self._as_json:
             print(json.dumps(row), flush=True)
             return
-        at = datetime.fromtimestamp(row.pop("at_ms") / 1000, UTC).strftime("%H:%M:%S.%f")[:-3]
+        at = log_time(row.pop("at_ms")).strftime("%H:%M:%S.%f")[:-3]
         place = f"{row.pop('partition')}:{row.pop('offset')}"
         line = Text.assemble((at, "cyan"), (f" {place:>8}", "dim"))
         for name, value in row.items():

@@ -2,29 +2,35 @@
 
 import json
 import smtplib
+import socket
 import threading
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from random import Random
+from types import SimpleNamespace
 from typing import Any
+from uuid import UUID
 
 import pytest
 import uuid_utils
 
-from gateway.watch import sending, told
+from gateway.watch import rounds, sending, told
 from gateway.watch.alarms import RESUMED_S, RULES, Alarms, Notice
-from gateway.watch.book import Book, Figures, drawdown
+from gateway.watch.book import MOST_ACCOUNTS, Book, Figures, drawdown
 from gateway.watch.comparing import Side, differences
-from gateway.watch.judging import in_hours, wrong
+from gateway.watch.judging import TELLING, in_hours, wrong
 from gateway.watch.latency import EDGES_MS, Latency, percentiles
 from gateway.watch.meters import Engine, GroupLag, TopicRate
-from gateway.watch.probe import Heard
+from gateway.watch.probe import CHANNELS, Heard
 from gateway.watch.sending import Target
 from gateway.wire import dumps
+from sentio.asked import iso_ms
 from sentio.config import WatchSettings
 from tests.pipeline import until
 
 NOON = datetime(2025, 10, 10, 16, tzinfo=UTC)
+BEFORE = NOON - timedelta(days=3)
 Told = tuple[str, dict[str, Any]]
 
 
@@ -86,6 +92,25 @@ def test_repeats_count_once_and_an_older_or_impossible_day_not_at_all() -> None:
     assert figures(trade(0), trade(1, at=NOON + timedelta(hours=20))).fills == 1  # the next day has begun
 
 
+def test_an_account_that_was_forgotten_and_is_heard_again_is_compared_by_its_state_only() -> None:
+    names = [f"a{number}" for number in range(MOST_ACCOUNTS + 1)]
+    newest = [trade(number, account=name, at=NOON + timedelta(minutes=1)) for number, name in enumerate(names)]
+    book = book_of(*newest, *(trade(number + 100, account=name) for number, name in enumerate(names)))
+    # What the tables say: both fills of each, of which the one that was heard last is not the newest.
+    told = [Figures(fills=2, newest_trade=str(UUID(bytes=row["event_id"]))) for _, row in newest]
+    side = Side("store", figures=dict(zip(names, told, strict=True)), names=("fills", "newest_trade"))
+    assert differences(side, book, heard_since=None, known=(), days=None) == []
+    assert list(side.compared.values()) == [["newest_trade"]] * MOST_ACCOUNTS
+    # The day before its newest is still none, and the next one is heard as a whole.
+    [forgotten] = set(names) - book.accounts.keys()
+    for number, days in enumerate((-1, 1)):
+        topic, row = trade(900 + number, account=forgotten, at=NOON + timedelta(days=days))
+        book.take(topic, 0, row, NOON)
+    side.figures = {forgotten: Figures(fills=1)}
+    differences(side, book, heard_since=None, known=(), days={forgotten: date(2025, 10, 11)})
+    assert side.compared[forgotten] == ["fills", "newest_trade"]
+
+
 @pytest.mark.parametrize(
     ("closes", "deepest"),
     [([], None), ([0, -5], None), ([100], "0"), ([100, 50, 200, 150], "0.5"), ([3, 2], "0.3333333333")],
@@ -109,6 +134,38 @@ def test_what_differs_is_named_and_keeps_the_time_since_when() -> None:
     assert differences(side, book, heard_since=NOON, known=(), days=days) == []
     assert "fills" not in side.compared["a"]
     assert "equity" in side.compared["a"]
+    # Nor does who had forgotten it on the day.
+    side.partial = {"a"}
+    assert differences(side, book, heard_since=None, known=(), days=days) == []
+
+
+def test_tapes_that_are_made_anew_begin_later_and_what_a_probe_heard_before_is_not_compared(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked, newest = list[datetime](), trade(1)
+
+    class Late(SimpleNamespace):
+        """A tape that begins within the day."""
+
+        def __init__(self, _: WatchSettings, since: datetime) -> None:
+            asked.append(since)
+            super().__init__(book=book_of(newest), since=since, whole=False, close=lambda: None)
+            self.drain = self.advance = lambda *_: True
+
+    known = {"a": figures(trade(0, at=NOON - timedelta(minutes=1)), newest)}
+    heard = Heard(known, BEFORE - timedelta(days=30), {}, "open", "", {}, None, None)
+    probe: Any = SimpleNamespace(url="ws://x", heard=lambda: heard)
+    connections: Any = None
+    monkeypatch.setattr(rounds, "Tape", Late)
+    monkeypatch.setattr(rounds, "stored", lambda *_: {})
+    made = rounds.Rounds(WatchSettings(), connections, [probe])
+    for began in (NOON - timedelta(hours=2), NOON - timedelta(hours=1)):
+        monkeypatch.setattr(rounds, "beginning", lambda began=began: began)
+        assert made.run()
+        assert "fills" not in made.sides[0].compared["a"]
+        assert made.differing == []
+        made.close()
+    assert asked == [NOON - timedelta(hours=2)] * 2 + [NOON - timedelta(hours=1)] * 2  # the engine's and the probe's
 
 
 def test_an_alert_begins_after_a_while_and_ends_after_a_while() -> None:
@@ -190,7 +247,7 @@ def test_every_rule_has_its_line() -> None:
         "engines": [engine],
         "topics": [TopicRate("trades.executed", 1.0, 11, 11)],
     }
-    heard = Heard({}, NOON, {}, "waiting", "refused", 0.0, None, None)
+    heard = Heard({}, NOON, {}, "waiting", "refused", {}, None, None)
     later = NOON + timedelta(seconds=61)
     told: dict[str, Any] = {"differing": [], "probes": {"ws://x": heard}, "engine": {}, "blind": None}
     lines = wrong(settings, known=known, now=later, **told)
@@ -199,6 +256,41 @@ def test_every_rule_has_its_line() -> None:
     assert "mine is 1 s and 9 events behind, and loses them in 1.0 h" in lines["lag"]
     well = {"groups": [], "topics": [], "engines": [engine]}
     assert wrong(settings, known=well, now=NOON, **(told | {"probes": {}})) == {}
+
+
+def test_a_gateway_that_stops_one_channel_is_late_and_a_channel_on_which_nothing_was_said_is_not() -> None:
+    early = [trade(0), position(0, "X", 5), minute(0, 100)]
+    engine = book_of(*early, trade(1, at=NOON + timedelta(minutes=1)), position(1, "X", 7), minute(1, 110)).accounts
+    whole, part = engine["a"].figures(), figures(*early)
+    quiet = dict.fromkeys(CHANNELS, 3_600.0)
+
+    def said(known: Figures | None, silent_s: dict[str, float], since: datetime = BEFORE) -> str | None:
+        heard = Heard({"a": known} if known else {}, since, {}, "open", "", quiet | silent_s, None, None)
+        told: dict[str, Any] = {"groups": [], "engines": [], "topics": []}
+        settings = WatchSettings(watch_hours="never")
+        return wrong(settings, differing=[], known=told, probes={"ws://x": heard}, engine=engine, blind=None).get(
+            "stream"
+        )
+
+    assert said(whole, {}) is None
+    for channel, names in TELLING.items():
+        missing = replace(whole, **{name: getattr(part, name) for name in names})
+        going_on = {other: 1.0 for other in CHANNELS if other != channel}
+        assert said(missing, going_on) == f"ws://x: no {channel} heard for 3600 s, while the engine said more of a"
+        assert said(missing, dict.fromkeys(CHANNELS, 1.0)) is None  # on its way
+    assert said(None, {"positions": 1.0, "performance": 1.0}) == said(replace(whole, newest_trade=None), {})
+    # Who came during the day has not heard what was before.
+    assert said(None, {}, NOON) is None
+    assert said(replace(whole, newest_trade=None, exposure=Decimal(0)), {}, NOON) is None
+    assert said(replace(whole, newest_trade="another"), {}, NOON)
+
+
+def test_a_channel_of_an_account_without_events_is_not_late() -> None:
+    engine = book_of(minute(0, 100)).accounts
+    heard = Heard({}, BEFORE, {}, "open", "", {"positions": 99.0, "trades": 99.0}, None, None)
+    told: dict[str, Any] = {"groups": [], "engines": [], "topics": []}
+    settings = WatchSettings(watch_hours="never")
+    assert wrong(settings, differing=[], known=told, probes={"x": heard}, engine=engine, blind=None) == {}
 
 
 @pytest.mark.parametrize(
@@ -247,3 +339,27 @@ def test_a_target_that_fails_is_tried_again_in_order_and_never_waited_for(monkey
     assert taken == ["2", "3", "4"]
     assert target.wrong is None
     target.stop(5)
+
+
+@pytest.mark.parametrize("answer", [b"nonsense\r\n", b"HTTP/1.1 302 Found\r\nLocation: http://[secret\r\n\r\n"])
+def test_a_webhook_that_answers_nonsense_is_tried_again_and_its_address_is_not_said(
+    answer: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sending, "FIRST_PAUSE_S", 0.01)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(10)
+        [target] = sending.targets(WatchSettings(alert_webhook=f"http://127.0.0.1:{server.getsockname()[1]}/secret"))
+        target.put(Notice("lag", "begin", "store is behind", NOON, "lag.md"))
+        for said in (answer, b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"):
+            asked, _ = server.accept()
+            with asked:
+                assert asked.recv(65_536)
+                assert "secret" not in (target.wrong or "")
+                asked.sendall(said)
+        until(lambda: target.sent == 1)
+        target.stop(5)
+
+
+def test_a_time_that_no_calendar_has_is_the_start_of_1970() -> None:
+    assert [iso_ms(at_ms) for at_ms in (-99_999_999_999_999, 2**63 - 1, -1)] == ["1970-01-01T00:00:00Z"] * 3
+    assert iso_ms(1_760_103_060_500) == "2025-10-10T13:31:00.500000Z"

@@ -10,6 +10,7 @@ import pytest
 
 from gateway.stream.protocol import CLOSE_EXPIRED
 from gateway.watch import probe as probing
+from gateway.watch.book import beginning
 from gateway.watch.probe import CHANNELS, Heard, Probe
 from tests.pipeline import until
 from tests.scripted import Answer, Guest, scripted
@@ -20,8 +21,12 @@ BEGIN = datetime.now(UTC).replace(microsecond=0) - timedelta(days=3)
 
 
 @asynccontextmanager
-async def probed(url: str, token_file: Path | None = None) -> AsyncIterator[Probe]:
-    probe = Probe(url, prefix="sentio", token_file=token_file, since=BEGIN)
+async def probed(
+    url: str, token_file: Path | None = None, *, since: datetime = BEGIN, after_s: float = 0.0
+) -> AsyncIterator[Probe]:
+    """``after_s``: how long it is there before it is started."""
+    probe = Probe(url, prefix="sentio", token_file=token_file, since=since)
+    await asyncio.sleep(after_s)
     probe.start()
     try:
         yield probe
@@ -116,3 +121,24 @@ async def test_a_token_that_ended_is_followed_by_the_one_that_is_in_its_file_by_
     async with scripted(end, act) as server, probed(server.url, token) as probe:
         await heard(probe, 1)
     assert server.tokens == ["of yesterday", "of today"]
+
+
+async def test_it_knows_of_each_channel_since_when_it_is_silent() -> None:
+    async def act(guest: Guest) -> None:
+        await guest.subscribed()
+        await guest.update(1)
+        await guest.stay()
+
+    async with scripted(act) as server, probed(server.url, after_s=0.2) as probe:
+        silent_s = (await heard(probe, 1)).silent_s
+    assert silent_s["trades"] + 0.2 <= silent_s["positions"] == silent_s["performance"]
+
+
+async def test_a_probe_of_weeks_ago_that_begins_anew_asks_for_no_more_than_a_new_one_would() -> None:
+    async def act(guest: Guest) -> None:
+        assert datetime.fromisoformat((await guest.subscribed())["from"]) == beginning()
+        await guest.update(1)
+        await guest.stay()
+
+    async with scripted(act) as server, probed(server.url, since=BEGIN - timedelta(days=20)) as probe:
+        assert (await heard(probe, 1)).since == beginning()
