@@ -36,9 +36,9 @@ def order_of(table: str, row: Mapping[str, Any]) -> Order:
 
 
 def newest_of_each(connection: Connection[DictRow], topic: Topic, value: str | None) -> list[DictRow]:
-    """At most `MOST_ROWS` rows, oldest first; of positions only what is held. ``value`` narrows the topic's filter.
+    """The newest row of each key, oldest first; the newest `MOST_ROWS` where there are more. Of positions what is held.
 
-    Hops from key to key in the index instead of reading the whole table.
+    ``value`` narrows the topic's filter. Hops from key to key in the index instead of reading the whole table.
     """
     table = topic.table or ""
     keys = KEYS[table]
@@ -52,9 +52,9 @@ def newest_of_each(connection: Connection[DictRow], topic: Topic, value: str | N
         ") select newest.* from keys, lateral ("
         " select {columns} from {table} as r where ({of_rows}) = ({of_keys})"
         " order by {latest} limit 1) as newest"
-        "{open} order by {time}, event_id limit {most}"
+        "{open} order by {time} desc, event_id desc limit {most}"
     )
-    return connection.execute(
+    rows = connection.execute(
         query.format(
             keys=columns(keys),
             of_rows=columns(keys, "r"),
@@ -71,6 +71,8 @@ def newest_of_each(connection: Connection[DictRow], topic: Topic, value: str | N
             most=sql.Literal(MOST_ROWS),
         )
     ).fetchall()
+    rows.reverse()
+    return rows
 
 
 def columns(names: Sequence[str], table: str | None = None) -> sql.Composed:

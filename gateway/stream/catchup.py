@@ -7,7 +7,7 @@ from concurrent.futures import Executor
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar, TypeVarTuple
 
-from confluent_kafka import Consumer
+from confluent_kafka import Consumer, KafkaException
 
 from gateway.stream.cursor import BadCursor, CannotResume, Positions, decode
 from gateway.stream.ring import Log
@@ -40,16 +40,17 @@ class History:
         except BadCursor as failure:
             raise CannotResume("malformed", f"the cursor is not one of this stream: {failure}") from failure
         ours = log.positions
-        if cursor.epoch != ours.epoch or len(cursor.offsets) > len(ours.offsets):
+        if cursor.epoch != ours.epoch:
             raise CannotResume("foreign", "the cursor is of another log: the topic was made again, or is another")
         positions = Positions(cursor.epoch, cursor.offsets)
         if not log.covers(positions):
             oldest = await self.oldest(log)
             if any(positions.next(partition) < offset for partition, offset in oldest.items()):
                 raise CannotResume("expired", "the log no longer goes back to the cursor")
-        beyond = [p for p, offset in enumerate(positions.offsets) if offset > ours.next(p)]
+        known = len(ours.offsets)  # another gateway may have seen sooner that the topic grew
+        beyond = [p for p, offset in enumerate(positions.offsets) if p >= known or offset > ours.next(p)]
         if beyond:
-            ends = await self._in_thread(self._ends, log.topic, beyond)
+            ends = await self._in_thread(self._ends, log, beyond)
             if any(positions.next(partition) > end for partition, (_, end) in ends.items()):
                 raise CannotResume("foreign", "the cursor is beyond the end of the log")
         return positions
@@ -71,16 +72,26 @@ class History:
 
     async def _ask_oldest(self, log: Log) -> dict[int, int]:
         partitions = range(len(log.positions.offsets))
-        ends = await self._in_thread(self._ends, log.topic, partitions)
+        ends = await self._in_thread(self._ends, log, partitions)
         return {partition: oldest for partition, (oldest, _) in ends.items()}
 
     def _starts_at(self, log: Log, time_ms: int) -> dict[int, int]:
         places = self._places(log.topic, range(len(log.positions.offsets)))
         return {place[1]: offset for place, offset in kafka.offsets_at(self._client(), places, time_ms).items()}
 
-    def _ends(self, topic: Topic, partitions: Sequence[int]) -> dict[int, tuple[int, int]]:
-        found = kafka.ends(self._client(), self._places(topic, partitions))
+    def _ends(self, log: Log, partitions: Sequence[int]) -> dict[int, tuple[int, int]]:
+        places = self._places(log.topic, partitions)
+        if max(partitions) >= len(log.positions.offsets):
+            self._look_for_new(places[0][0])
+        found = kafka.ends(self._client(), places)
         return {partition: span for (_, partition), span in found.items()}
+
+    def _look_for_new(self, name: str) -> None:
+        """Partitions: librdkafka looks once a minute by itself, and until then says that there are none."""
+        try:
+            self._client().list_topics(name, timeout=kafka.REQUEST_TIMEOUT_S)
+        except KafkaException as failure:
+            raise kafka.silent(self._settings.kafka, failure) from failure
 
     def _places(self, topic: Topic, partitions: Sequence[int]) -> list[kafka.Place]:
         name = topic.full_name(self._settings.topic_prefix)

@@ -126,6 +126,15 @@ class Numbering:
             last[partition] = last_of_value[narrow] = offset
         return made
 
+    def forget_others(self, channel: Channel, last: Mapping[int, int | None]) -> None:
+        """Where the last of a channel in a partition is another than ``last``, the next names none before it."""
+        for partition, offset in last.items():
+            if channel.value is None:
+                if self._last.get(partition) != offset:
+                    self._last.pop(partition, None)
+            elif self._last_of_value.get((partition, channel.value)) != offset:
+                self._last_of_value.pop((partition, channel.value), None)
+
 
 class Log:
     """One topic as this gateway follows it, from ``starts`` (an offset for each partition) on."""
@@ -161,6 +170,13 @@ class Log:
             gone = self._entries.popleft()
             self.kept_from[gone.partition] = gone.offset + 1
         return entries
+
+    def join(self, channel: Channel, last: Mapping[int, int | None]) -> None:
+        """Somebody hears the channel from now on who was told of these offsets last, by partition.
+
+        What it was not told of since it came again (`Marks`) is not said to be before the next message, which all hear.
+        """
+        self._numbering.forget_others(channel, last)
 
     def note(self, key: Hashable, order: Order) -> None:
         """Something so new of a key is in the log."""

@@ -54,9 +54,11 @@ class Reader:
     """What one client's catching up remembers from stretch to stretch."""
 
     channel: Channel
+    last: dict[int, int | None] = field(default_factory=dict)
+    """Offset of the last entry of the channel that was given out in each partition; None: of those that the client
+    had before, which it was is not known."""
+
     _marks: Marks = field(default_factory=Marks)
-    _last: dict[int, int] = field(default_factory=dict)
-    """Offset of the last entry of the channel in each partition."""
 
     def take(self, stretch: Stretch, first: int) -> list[Entry]:
         """Entries of the channel from offset ``first`` on: none that came before, each saying what came before it."""
@@ -64,9 +66,10 @@ class Reader:
         for entry in stretch.entries:
             if not self._marks.is_new(entry.partition, *entry.sent_as) or not entry.is_in(self.channel):
                 continue
-            if entry.offset >= first:
-                found.append(self._after_last(entry))
-            self._last[entry.partition] = entry.offset
+            if entry.offset < first:
+                self.last.setdefault(entry.partition, None)
+                continue
+            found.append(self._given(entry, self.last.get(entry.partition)))
         return found
 
     def follow(self, entries: Iterable[Entry]) -> Iterator[Entry]:
@@ -77,13 +80,13 @@ class Reader:
                 continue
             if came_before and not self._marks.is_new(entry.partition, *entry.sent_as):
                 continue
-            yield self._after_last(entry)
-            self._last[entry.partition] = entry.offset
+            yield self._given(entry, self.last.get(entry.partition, entry.previous_in(self.channel)))
 
-    def _after_last(self, entry: Entry) -> Entry:
-        known = entry.previous_in(self.channel)
-        previous = self._last.get(entry.partition, known)
-        return entry if previous == known else entry._replace(previous=previous, previous_of_value=previous)
+    def _given(self, entry: Entry, previous: int | None) -> Entry:
+        self.last[entry.partition] = entry.offset
+        if previous == entry.previous_in(self.channel):
+            return entry
+        return entry._replace(previous=previous, previous_of_value=previous)
 
 
 @dataclass(slots=True, eq=False)

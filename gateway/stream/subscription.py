@@ -184,6 +184,7 @@ class Subscription:
             self._listener = Listener(
                 self._channel, self._delivery, self._connection, log, lambda at: self._resume(log, at)
             )
+            log.join(self._channel, reader.last)
             self._sources.fanout.add(self._listener, positions)
             return True
         return False

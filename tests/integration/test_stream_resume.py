@@ -13,7 +13,8 @@ from gateway.stream import stretches
 from gateway.stream.cursor import Cursor, encode, epoch_of
 from schemas.events import Event
 from sentio import kafka as kafka_access
-from tests.gateways import Platform, gateway, heard_ids, ids, trade, trades
+from sentio import topics
+from tests.gateways import Platform, gateway, heard_ids, ids, make_platform, trade, trades
 
 pytestmark = pytest.mark.anyio
 
@@ -108,6 +109,31 @@ async def test_log_that_begins_within_a_stretch_is_read_from_there(platform: Pla
     async with gateway(platform.settings.model_copy(update=SMALL_RING)) as running, running.phone() as phone:
         await phone.subscribe("trades", cursor)
         assert heard_ids(await phone.updates(260)) == ids(published[40:])
+
+
+async def test_cursor_of_a_gateway_that_saw_new_partitions_sooner_is_good(platform: Platform) -> None:
+    async with gateway(platform.settings) as running, running.phone() as phone:
+        await phone.subscribe("trades")
+        await phone.next("snapshot")
+        await asyncio.to_thread(platform.publish, trades(20))
+        await phone.updates(20)  # it follows three partitions, and looks for more once a minute
+        grown = platform.settings.model_copy(update={"partitions": 6})
+        topics.apply(grown, topics.plan(grown))
+        with make_platform(grown.kafka, grown.topic_prefix, grown.database.get_secret_value()) as afresh:
+            afresh.sequence = platform.sequence
+            sent = await asyncio.to_thread(afresh.publish, [trade(n, f"S{n % 30}") for n in range(90)])
+        offsets = [max((one.offset for one in sent if one.partition == p), default=0) for p in range(6)]
+        assert any(offsets[3:])
+        cursor = encode(Cursor(epoch_of(platform.topic_id("TradeExecuted")), tuple(offsets)))
+        async with running.phone() as other:
+            await other.subscribe("trades", cursor)
+            async with running.phone() as third:
+                await third.subscribe("signals")  # has it look at once
+                expected = [one.event for one in sent if one.offset >= offsets[one.partition]]
+                heard = [frame["data"]["sequence"] for frame in await other.updates(len(expected))]
+                assert sorted(heard) == sorted(event.sequence for event in expected)
+            await other.nothing_more()
+            assert "resume_failed" not in [frame["type"] for frame in other.heard]
 
 
 async def test_repeats_are_known_and_prev_is_whole_from_stretch_to_stretch(

@@ -182,6 +182,16 @@ def test_what_was_heard_is_not_given_twice_and_a_repeat_left_out_by_the_gateway_
     assert kinds(heard(channels, update(4, 2))) == ["Update0:4"]
 
 
+def test_on_a_new_connection_the_cursor_alone_says_what_came_before() -> None:
+    channels = subscribed("trades")
+    heard(channels, update(1), update(2, 1))
+    channels.connected()
+    assert asked(channels)[0]["cursor"] == {"trades": "trades2"}
+    # Offset 3 was a repeat that the former gateway left out; this one began behind the first of the two.
+    assert kinds(heard(channels, update(4, 3), update(5, 4))) == ["Resumed", "Update0:4", "Update0:5"]
+    assert kinds(heard(channels, update(7, 6))) == ["Gapmissing"]
+
+
 def test_conflated_channels_name_no_predecessor_and_have_no_gaps() -> None:
     channels = subscribed("trades")
     assert kinds(heard(channels, update(1), update(9), update(5))) == ["Update0:1", "Update0:9", "Update0:5"]

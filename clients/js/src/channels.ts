@@ -35,7 +35,7 @@ interface Channel {
   readonly name: string;
   readonly kind: Kind;
   cursor: string | undefined;
-  /** Offset of the last update of each partition. */
+  /** Offset of the last update of each partition on this connection. */
   readonly last: Map<string, number>;
   /** The newest request that asked for it on this connection. */
   request: number | undefined;
@@ -97,9 +97,10 @@ export class Channels {
     return this.#id;
   }
 
-  /** A new connection knows of nothing. */
+  /** A new connection knows of nothing: what came before is in the cursor. */
   connected(): void {
     for (const channel of this.#all.values()) {
+      channel.last.clear();
       channel.request = undefined;
       channel.live = false;
       channel.dueMs = 0;

@@ -92,6 +92,16 @@ test("what was heard is not given twice, and a repeat that the gateway leaves ou
   assert.deepEqual(names(hear(channels, update(4, 2))), ["update0:4"]);
 });
 
+test("on a new connection the cursor alone says what came before", () => {
+  const channels = subscribed();
+  hear(channels, update(1), update(2, 1));
+  channels.connected();
+  assert.deepEqual(asked(channels)[0].cursor, { trades: "c2" });
+  // Offset 3 was a repeat that the former gateway left out; this one began behind the first of the two.
+  assert.deepEqual(names(hear(channels, update(4, 3), update(5, 4))), ["resumed", "update0:4", "update0:5"]);
+  assert.deepEqual(names(hear(channels, update(7, 6))), ["gapmissing"]);
+});
+
 test("each partition has its own order, and a conflated channel none", () => {
   const channels = subscribed();
   const frames = [update(1), update(7, null, { seq: "1:7" }), update(2, 1), update(8, 7, { seq: "1:8", prev: "1:7" })];

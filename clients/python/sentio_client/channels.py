@@ -20,7 +20,7 @@ class _Channel:
     kind: type[Event]
     cursor: str | None = None
     last: dict[str, int] = field(default_factory=dict)
-    """Offset of the last update of each partition."""
+    """Offset of the last update of each partition on this connection."""
 
     request: int | None = None
     """The newest that asked for it on this connection."""
@@ -75,8 +75,9 @@ class Channels:
         return self._id
 
     def connected(self) -> None:
-        """A new connection knows of nothing."""
+        """A new connection knows of nothing: what came before is in the cursor."""
         for channel in self._all.values():
+            channel.last.clear()
             channel.request, channel.live, channel.due_s = None, False, 0.0
 
     def requests(self, now_s: float) -> list[str]:
