@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from confluent_kafka import Consumer as KafkaConsumer
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
-from consumers import figures, polled
+from consumers import figures, polled, refusals
 from consumers.consumer import Consumer, Fenced
 from consumers.deadletters import DeadLetters
 from consumers.polled import Letter, Messages
@@ -247,10 +247,11 @@ class Group:
         topic = topic_of_name(base or name, self._settings.topic_prefix)
         decoded = codec.decode(topic.event, messages.values())
         ranges = {p: Range(self._next[name, p], high + 1) for p, (_, high) in messages.spans().items()}
+        # The headers of a redriven record say which one it was: the ledger asks.
+        originals = self._consumer.wants_originals or base is not None
         redrive = name if base else None
-        batch = polled.batch(
-            topic, messages, decoded, ranges, redrive_topic=redrive, originals=self._consumer.wants_originals
-        )
+        batch = polled.batch(topic, messages, decoded, ranges, redrive_topic=redrive, originals=originals)
+        batch = refusals.refusing(batch, (messages.letter(index)[:2] for index, _ in decoded.poison))
         self._bury(name, messages, "decode", dict(decoded.poison))
         poison = len(decoded.poison) + self._process(name, batch, messages)
         if base is None:  # of what was refused before much may be refused again, and that is no news of a deployment
@@ -277,7 +278,8 @@ class Group:
                         ) from failure
                     self._bury(name, messages, "process", _by_index(messages, at_fault))
                     poison += len(at_fault)
-                    batch = batch.where([place not in at_fault for place in batch.places()])
+                    kept = batch.where([place not in at_fault for place in batch.places()])
+                    batch = refusals.refusing(kept, at_fault)
                 except Fenced as fence:
                     self._on_fence(fence)
                 else:

@@ -1,16 +1,18 @@
 """Where a group stands, kept with its results: offsets, generations and marks, moved in the transaction of the rows.
 
+What it refused is noted there, too (`consumers.refusals`).
+
 A generation is raised by whoever is assigned the partition, so that an earlier owner (a zombie that woke up) finds
 another number and writes nothing.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from uuid import UUID
 
 import polars as pl
 from psycopg import Connection
 
+from consumers import refusals
 from consumers.consumer import Fenced
 from sentio.batch import Batch
 from sentio.errors import Fatal
@@ -45,9 +47,12 @@ class Ledger:
         found: dict[Place, int] = {}
         for (topic, partition), topic_id in sorted(topic_ids.items()):
             row = connection.execute(
-                "insert into consumer_offsets as o (group_name, topic, partition, generation, next_offset, topic_id)"
-                " values (%s, %s, %s, 1, -1, %s) on conflict (group_name, topic, partition)"
-                " do update set generation = o.generation + 1, swapped = false, updated_at = now()"
+                "insert into consumer_offsets as o"
+                " (group_name, topic, partition, generation, next_offset, topic_id, noted_from, noted_to)"
+                " values (%s, %s, %s, 1, -1, %s, 0, -1) on conflict (group_name, topic, partition)"
+                " do update set generation = o.generation + 1, swapped = false, updated_at = now(),"
+                " noted_from = case when o.noted_to = o.next_offset then o.noted_from else o.next_offset end,"
+                " noted_to = o.next_offset"
                 " returning generation, next_offset, topic_id",
                 [self._group, topic, partition, topic_id],
             ).fetchone()
@@ -62,6 +67,7 @@ class Ledger:
             self._generations[topic, partition] = generation
             if next_offset >= 0:
                 found[topic, partition] = next_offset
+        refusals.forget(connection, self._group, list(topic_ids))
         return found
 
     def release(self, places: Sequence[Place]) -> None:
@@ -74,6 +80,7 @@ class Ledger:
 
         Raises `Fenced` when a partition has another owner or stands at another offset, as it does after a commit of
         our own whose outcome never reached us. After a swap of tables the owner is still who it was, and claims anew.
+        Raises `Poison` for redriven records of which nobody knows whether they were refused.
         """
         topic = batch.log_name(self._prefix)
         rows = connection.execute(
@@ -93,7 +100,8 @@ class Ledger:
         if gone or moved:
             raise Fenced(gone=gone, moved=moved)
         if batch.redrive_topic is not None:
-            return Fresh(self._not_yet_redriven(connection, batch), ())
+            base = batch.topic.full_name(self._prefix)
+            return Fresh(refusals.not_yet_redriven(connection, self._group, base, batch), ())
         return self._without_repeats(connection, topic, batch)
 
     def advance(self, connection: Connection, fresh: Fresh) -> None:
@@ -103,11 +111,14 @@ class Ledger:
         # Not executemany: its pipeline leaves the connection in a state that idle_in_transaction_session_timeout does
         # not see, and a process frozen before COMMIT would hold these rows for as long as it is frozen.
         connection.execute(
-            "update consumer_offsets as o set next_offset = done.next_offset, updated_at = now()"
+            "update consumer_offsets as o"
+            " set next_offset = done.next_offset, noted_to = done.next_offset, updated_at = now()"
             " from unnest(%s::int[], %s::bigint[]) as done (partition, next_offset)"
             " where o.group_name = %s and o.topic = %s and o.partition = done.partition",
             [[partition for partition, _ in spans], [span.next for _, span in spans], self._group, topic],
         )
+        if fresh.batch.redrive_topic is None:
+            refusals.note(connection, self._group, topic, fresh.batch)
         if fresh.marks:
             partitions, producers, sequences = zip(*sorted(fresh.marks), strict=True)
             connection.execute(
@@ -143,26 +154,6 @@ class Ledger:
             sequence > pl.max_horizontal("mark", before)
         )
         return Fresh(batch.where(keep.to_series().to_arrow()), new)
-
-    def _not_yet_redriven(self, connection: Connection, batch: Batch) -> Batch:
-        """Note each event, and leave out what was noted before.
-
-        A redriven record was passed by when its producer's mark moved on, so that the mark says nothing of it.
-        """
-        if not len(batch):
-            return batch
-        ids = [UUID(bytes=each) for each in batch.records["event_id"].to_pylist()]
-        rows = connection.execute(
-            "insert into consumer_redriven (group_name, event_id, topic) select %s, id, %s"
-            " from unnest(%s::uuid[]) as id order by id on conflict do nothing returning event_id",
-            [self._group, batch.redrive_topic, ids],
-        ).fetchall()
-        new = {event_id for (event_id,) in rows}
-        keep = []
-        for each in ids:
-            keep.append(each in new)
-            new.discard(each)  # once in this batch, too
-        return batch if all(keep) else batch.where(keep)
 
     def _marks(self, connection: Connection, topic: str, runs: pl.DataFrame) -> pl.DataFrame:
         """The mark of each (partition, producer) that has one."""

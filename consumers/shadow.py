@@ -94,7 +94,8 @@ class InShadow(DatabaseConsumer):
     def write(self, connection: Connection, batch: Batch) -> None:
         self._hold(connection)
         super().write(connection, batch)
-        self._note_firsts(connection, batch)
+        if batch.redrive_topic is None:  # its places say nothing of the log
+            self._note_firsts(connection, batch)
 
     def idle(self) -> None:
         super().idle()
@@ -161,7 +162,7 @@ def drop(connection: Connection, name: str) -> list[str]:
     connection.execute(
         "select from consumer_offsets where group_name = any(%s) order by topic, partition for update", [groups]
     )
-    for table in ("consumer_offsets", "consumer_marks", "shadows"):
+    for table in ("consumer_offsets", "consumer_marks", "consumer_refused", "consumer_redriven", "shadows"):
         connection.execute(f"delete from {table} where group_name = any(%s)", [groups])
     connection.execute(sql.SQL("drop schema {} cascade").format(sql.Identifier(name)))
     return groups

@@ -45,7 +45,7 @@ def heaps(settings: RedriveSettings, wanted: Filter) -> list[Heap]:
         key = letter.topic, letter.group, letter.kind, folded(letter.reason)
         heap = found.setdefault(key, Heap(*key, 0, 0, letter.at_ms, letter.at_ms, ""))
         heap.count += 1
-        heap.redriven += letter.identity in known
+        heap.redriven += known.has(letter)
         heap.first_ms = min(heap.first_ms, letter.at_ms)
         heap.last_ms = max(heap.last_ms, letter.at_ms)
         heap.last_place = text_of(letter.place, settings.topic_prefix)

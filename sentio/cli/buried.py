@@ -1,7 +1,7 @@
 """Dead letters as they lie in the log: found, read, known by what they say of themselves. Nothing is sent here."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -85,6 +85,16 @@ class DeadLetter:
         return self.place if self.source is None else (self.group, *self.source)
 
     @property
+    def names(self) -> Collection[str]:
+        """Of its headers."""
+        return self._said.keys()
+
+    @property
+    def is_edit(self) -> bool:
+        """The event that was refused is not the record that was at its place at first, but an edited one."""
+        return self._is_redriven and letters.EDITED_FROM in self._said
+
+    @property
     def _is_redriven(self) -> bool:
         return letters.is_redrive_topic(self._of(letters.SOURCE_TOPIC))
 
@@ -150,15 +160,34 @@ def at(settings: Settings, place: str, group: str | None) -> DeadLetter:
     return found[-1]  # the newest refusal, where a redriven record was refused again
 
 
-def redriven(settings: Settings) -> dict[tuple[object, ...], bool]:
-    """Identities of the letters that were redriven, each with whether it was edited."""
+class Sent:
+    """What was redriven, by the records that lie in redrive topics."""
+
+    def __init__(self, records: Iterable[DeadLetter]) -> None:
+        self._edited: dict[tuple[object, ...], bool] = {}
+        self._replaced: set[tuple[object, ...]] = set()
+        for each in records:
+            is_edited = letters.EDITED_FROM in each.names
+            self._edited[each.identity] = is_edited
+            if is_edited and each.origin is not None:
+                self._replaced.add((each.group, *each.origin))
+
+    def has(self, letter: DeadLetter) -> bool:
+        """The letter was redriven, or edited."""
+        return letter.identity in self._edited
+
+    def has_edit(self, letter: DeadLetter) -> bool:
+        """An edited event was sent in its place, or in that of a later letter of the same record."""
+        if not letter.is_edit and (letter.group, *(letter.origin or ())) in self._replaced:
+            return True
+        return self._edited.get(letter.identity, False)
+
+
+def redriven(settings: Settings) -> Sent:
+    """What was redriven already."""
     prefix = f"{settings.topic_prefix}."
     names = [name for name in _topic_names(settings) if name.startswith(prefix) and letters.is_redrive_topic(name)]
-    found = {}
-    for messages in _read(settings, names, None):
-        for sent in map(of_message, messages):
-            found[sent.identity] = any(name == letters.EDITED_FROM for name, _ in sent.headers)
-    return found
+    return Sent(of_message(message) for messages in _read(settings, names, None) for message in messages)
 
 
 def of_message(message: Message) -> DeadLetter:

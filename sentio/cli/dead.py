@@ -96,7 +96,7 @@ def edit(
         topic = editing.topic_of(settings, letter)
     except redriving.Obstacle as obstacle:
         raise SettingError(f"{place}: {obstacle}") from None
-    if letter.identity in redriven(settings):
+    if redriven(settings).has(letter):
         raise SettingError(f"{place} was redriven already; if it was refused again, edit the newer letter")
     values = editing.fields(dissect(letter.value))
     if changes:

@@ -43,7 +43,8 @@ _MOVING = """
 """
 
 # A row of the live table without its key in the shadow is ``misplaced`` where the shadow has its event at another time,
-# ``extra`` where it is of the range, and else older. A redriven dead letter came by another way than the log.
+# ``extra`` where it is of the range, and else older. A redriven dead letter came by another way than the log, and is
+# extra only where the shadow has taken the record in whose place it is.
 _ROWS = """
     select coalesce(l.{time}, s.{time}) as at, coalesce(l.event_id, s.event_id) as event_id,
         case
@@ -55,7 +56,14 @@ _ROWS = """
             when s.event_id is not null then 'differing'
             when known.event_id is not null then 'misplaced'
             when l.sequence >= bounds.first and not exists (
-                select from consumer_redriven as r where r.group_name = {live} and r.event_id = l.event_id) then 'extra'
+                select from consumer_redriven as r left join consumer_offsets as o
+                    on (o.group_name, o.topic, o.partition) = ({shadow}, r.origin_topic, r.origin_partition)
+                where r.group_name = {live} and r.event_id = l.event_id and not coalesce(o.noted_to = o.next_offset
+                    and r.origin_offset >= o.noted_from and r.origin_offset < o.next_offset and not exists (
+                        select from consumer_refused as f where f.group_name = {shadow} and (f.topic, f.partition,
+                            f.record_offset) = (r.origin_topic, r.origin_partition, r.origin_offset)
+                    ), false)
+            ) then 'extra'
             else 'older'
         end as what
     from {table} as l
@@ -126,6 +134,7 @@ def rows(topic: Topic, prefix: str, live: str, shadow: str, schema: str) -> sql.
         moving=sql.SQL(_MOVING).format(**groups),
         rows=sql.SQL(_ROWS).format(
             live=sql.Literal(live),
+            shadow=sql.Literal(shadow),
             time=sql.Identifier(topic.time),
             table=sql.Identifier(topic.table or ""),
             shadow_table=sql.Identifier(schema, topic.table or ""),

@@ -53,8 +53,7 @@ def plan(settings: RedriveSettings, found: Iterable[DeadLetter], *, again: bool,
     for letter in found:
         if len(made.letters) == limit:
             break
-        is_edited = known.get(letter.identity)
-        if is_edited is not None and (is_edited or not again):
+        if known.has_edit(letter) or (known.has(letter) and not again):
             made.already += 1
             continue
         try:

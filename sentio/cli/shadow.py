@@ -32,20 +32,27 @@ def swap(
     remove_extra: Annotated[
         bool, typer.Option(help="Remove rows of the range that are not in the log, too; else they stay.")
     ] = False,
+    without_refused: Annotated[
+        bool, typer.Option(help="Swap although statistics will lack records that only the shadow has refused.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Replace what a shadow has read anew in the live tables, in one transaction; older rows stay.
 
     Without --yes it says what would be done. All may go on meanwhile: live groups go on where the shadow stands. The
-    shadow is gone then, and its processes end. Refused while the shadow is behind.
+    shadow is gone then, and its processes end. Refused while the shadow is behind, and where it has refused what live
+    groups have.
     """
+    from sentio.cli.swapping import Swap, lacking
+
+    asked_for = {"remove_extra": remove_extra, "without_refused": without_refused}
     with _connected("sentio-swap") as (connection, settings):
         if not yes:
             _plan(connection, settings, name, wait, as_json=as_json, remove_extra=remove_extra)
+            if lost := lacking(connection, name, **asked_for):
+                typer.echo(f"sentio: --yes will be refused: {lost}", err=True)
             return
-        from sentio.cli.swapping import Swap
-
-        asked = Swap(connection, settings.topic_prefix, name, remove_extra=remove_extra)
+        asked = Swap(connection, settings.topic_prefix, name, **asked_for)
         _show_swapped(name, asked.run(wait), as_json=as_json)
     _forget(settings, asked.gone)
 

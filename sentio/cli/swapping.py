@@ -21,11 +21,14 @@ LOCK_TIMEOUT_S = 30.0
 HELD_S = 15.0  # how long live groups are kept waiting for a shadow that is a little behind
 
 _OFFSETS = """
-    insert into consumer_offsets as o (group_name, topic, partition, generation, next_offset, topic_id, swapped)
-    select live_group, topic, partition, 1, next_offset, topic_id, true
+    insert into consumer_offsets as o
+        (group_name, topic, partition, generation, next_offset, topic_id, swapped, noted_from, noted_to)
+    select live_group, topic, partition, 1, next_offset, topic_id, true, noted_from, noted_to
     from consumer_offsets join shadows using (group_name) where name = %(shadow)s
     on conflict (group_name, topic, partition) do update set generation = o.generation + 1,
-        next_offset = excluded.next_offset, topic_id = excluded.topic_id, swapped = true, updated_at = now()
+        next_offset = excluded.next_offset, topic_id = excluded.topic_id, swapped = true, updated_at = now(),
+        noted_from = least(case when o.noted_to = o.next_offset then o.noted_from end, excluded.noted_from),
+        noted_to = excluded.noted_to
 """
 # A shadow that began in the middle of repeats has a lower mark of their producer than there was before.
 _MARKS = """
@@ -35,21 +38,82 @@ _MARKS = """
     on conflict (group_name, topic, partition, producer)
     do update set sequence = greatest(m.sequence, excluded.sequence), updated_at = now()
 """
+# What the live group refused of the range, the shadow may have taken; and what it refused is missing now.
+_REFUSED = (
+    """
+    delete from consumer_refused as r using shadows as s join consumer_offsets as o using (group_name)
+    where s.name = %(shadow)s and r.group_name = s.live_group and (r.topic, r.partition) = (o.topic, o.partition)
+        and r.record_offset >= o.noted_from
+    """,
+    """
+    insert into consumer_refused (group_name, topic, partition, record_offset, topic_id, noted_at)
+    select live_group, topic, partition, record_offset, topic_id, noted_at
+    from consumer_refused join shadows using (group_name) where name = %(shadow)s on conflict do nothing
+    """,
+    """
+    insert into consumer_redriven
+        (group_name, event_id, topic, applied_at, origin_topic, origin_partition, origin_offset)
+    select live_group, event_id, topic, applied_at, origin_topic, origin_partition, origin_offset
+    from consumer_redriven join shadows using (group_name) where name = %(shadow)s on conflict do nothing
+    """,
+)
+# Records that a shadow refused, and that were not redriven to it, where the live group did not refuse them, or was
+# redriven them. Of those from before refusals were noted the live group may have every one.
+_LACKING = """
+    select s.live_group, count(*) filter (where live.group_name is null), count(*)
+    from shadows as s join consumer_refused as r using (group_name)
+    join consumer_offsets as o on (o.group_name, o.topic, o.partition) = (s.live_group, r.topic, r.partition)
+    left join consumer_refused as live on (live.group_name, live.topic, live.partition, live.record_offset)
+        = (s.live_group, r.topic, r.partition, r.record_offset)
+    left join consumer_redriven as again
+        on (again.group_name, again.origin_topic, again.origin_partition, again.origin_offset)
+        = (s.live_group, r.topic, r.partition, r.record_offset)
+    where s.name = %(shadow)s and r.record_offset < o.next_offset
+        and (live.group_name is null or again.group_name is not null)
+        and not exists (select from consumer_redriven as d where d.group_name = r.group_name
+            and (d.origin_topic, d.origin_partition, d.origin_offset) = (r.topic, r.partition, r.record_offset))
+    group by s.live_group
+"""
 
 
 class _NotNow(Exception):
     """Nothing was done; another moment may do."""
 
 
-class Swap:
-    """One swap. ``remove_extra``: what the log does not explain goes, too."""
+def lacking(connection: Connection, shadow: str, *, remove_extra: bool, without_refused: bool) -> str | None:
+    """What a swap would lose that live groups have, since the shadow refused it; None if nothing.
 
-    def __init__(self, connection: Connection, prefix: str, shadow: str, *, remove_extra: bool) -> None:
+    The store keeps such rows, unless extra ones are to go: nobody can tell the two apart. Statistics are as the
+    shadow has them.
+    """
+    found = connection.execute(_LACKING, {"shadow": shadow}).fetchall()
+    for live_group, taken, taken_or_redriven in found:
+        count = taken if live_group == "store" else taken_or_redriven
+        if not count or (not remove_extra if live_group == "store" else without_refused):
+            continue
+        instead = "leave --remove-extra out" if live_group == "store" else "swap --without-refused, and they are lost"
+        return (
+            f"{shadow} has refused {count:,} records that {live_group} has: redrive or edit them first"
+            f" ('sentio dead list --group {live_group}.{shadow}'), or {instead}"
+        )
+    return None
+
+
+class Swap:
+    """One swap. ``remove_extra``: what the log does not explain goes, too.
+
+    ``without_refused``: statistics may lack what live groups have and the shadow has refused.
+    """
+
+    def __init__(
+        self, connection: Connection, prefix: str, shadow: str, *, remove_extra: bool, without_refused: bool = False
+    ) -> None:
         self._connection = connection
         self._connection.autocommit = True
         self._prefix = prefix
         self._shadow = shadow
         self._remove_extra = remove_extra
+        self._without_refused = without_refused
         self._groups = groups(connection, shadow)
         self.gone: list[str] = []
         """Groups of the shadow, once it is swapped: Kafka knows of them still."""
@@ -72,8 +136,16 @@ class Swap:
     def _attempt(self) -> list[Swapped]:
         with self._connection.transaction():
             held = self._hold()
-            self._connection.execute(_OFFSETS, {"shadow": self._shadow})
-            self._connection.execute(_MARKS, {"shadow": self._shadow})
+            found = lacking(
+                self._connection,
+                self._shadow,
+                remove_extra=self._remove_extra,
+                without_refused=self._without_refused,
+            )
+            if found:
+                raise Fatal(found)
+            for statement in (*_REFUSED, _OFFSETS, _MARKS):
+                self._connection.execute(statement, {"shadow": self._shadow})
             done = [self._swap_rows(topic) for topic in stored_topics()]
             if "aggregates" in self._groups:
                 done.append(self._swap_windows(held))

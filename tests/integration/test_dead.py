@@ -235,6 +235,24 @@ def test_record_that_is_refused_each_time_goes_round_no_more_often_than_the_sett
     assert [(heap["count"], heap["redriven"]) for heap in heaps(settings)] == [(4, 3)]
 
 
+def test_letter_of_a_record_that_was_taken_from_the_log_is_left_out(settings: ConsumerSettings, raw: Producer) -> None:
+    """As of a process that was killed between its letter and its batch, and of one that could read the record then."""
+    topic = f"{settings.topic_prefix}.{TRADES}"
+    for number in range(2):
+        raw.produce(topic, encoded(trade(number), number=number), partition=0)
+    raw.produce(topic, encoded(trade(2), number=2)[:60], partition=0)
+    said = letters.source(f"{settings.topic_prefix}.aggregates", topic, 0, 1) + letters.error("decode", "what is this")
+    raw.produce(f"{topic}.dead", encoded(trade(1), number=1), headers=said)
+    assert raw.flush(10) == 0
+    with running(Aggregates(settings), settings) as aggregates:
+        until(lambda: aggregates.records == 3)
+        assert rows(dsn(settings), "select record_offset from consumer_refused") == [(2,)]
+        sentio(settings, "dead", "redrive", f"{TRADES}:0:1", "--yes")
+        until(lambda: next_offsets(settings, f"{topic}.redrive.aggregates") == {"aggregates": 1})
+    assert rows(dsn(settings), "select fills from windows where kind = 'DAY' and strategy = '*'") == [(2,)]
+    assert len(heaps(settings)) == 2, "it is no letter again"
+
+
 def test_letters_that_no_group_can_take_are_listed_and_the_reason_said(
     settings: ConsumerSettings, raw: Producer
 ) -> None:

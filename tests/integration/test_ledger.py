@@ -11,11 +11,13 @@ from hypothesis import strategies as st
 from psycopg import Connection
 from pydantic import SecretStr
 
+from consumers import refusals
 from consumers.ledger import Ledger
 from schemas.columns import from_events
 from schemas.topics import topic_of_event
 from sentio.batch import Batch, Range
 from sentio.database import migrate
+from tests.redriven import redriven
 from tests.samples import signal
 
 TOPIC = topic_of_event("SignalGenerated")
@@ -94,23 +96,25 @@ def test_redriven_event_is_let_through_once_and_moves_no_mark(connection: Connec
     topic = TOPIC.full_name("t")
     ledger, stands = Ledger("group", "t"), {0: 0}
     ledger.claim(connection, {(topic, 0): "id", (f"{topic}.redrive.group", 0): "id"})
-    first = ledger.fresh(connection, batch([(0, "a", 7)], stands))
-    ledger.advance(connection, first)
+    read = batch([(0, "a", n) for n in range(8)], stands)
+    refused = refusals.refusing(read.where([n not in (3, 4, 5) for n in range(8)]), [(0, 3), (0, 4), (0, 5)])
+    ledger.advance(connection, ledger.fresh(connection, refused))
 
-    def redriven(*sequences: int) -> list[int]:
-        again = replace(batch([(0, "a", n) for n in sequences], places), redrive_topic=f"{topic}.redrive.group")
+    def passed(*sequences: int) -> list[int]:
+        again = redriven(batch([(0, "a", n) for n in sequences], places), topic, "group", [(0, n) for n in sequences])
         ids = [n.to_bytes(16, "big") for n in sequences]
         records = again.records.set_column(0, again.records.schema.field(0), pa.array(ids, pa.binary(16)))
         found = ledger.fresh(connection, replace(again, records=records))
         ledger.advance(connection, found)
-        passed: list[int] = found.batch.records["sequence"].to_pylist()
-        return passed
+        let_through: list[int] = found.batch.records["sequence"].to_pylist()
+        return let_through
 
     places = {0: 0}
-    assert redriven(3, 5, 3) == [3, 5], "below the mark, and once in a batch"
-    assert redriven(5, 4) == [4]
+    assert passed(3, 5, 3) == [3, 5], "below the mark, and once in a batch"
+    assert passed(5, 4) == [4]
     assert connection.execute("select sequence from consumer_marks").fetchall() == [(7,)]
     assert connection.execute("select topic, next_offset from consumer_offsets order by topic").fetchall() == [
-        (topic, 1),
+        (topic, 8),
         (f"{topic}.redrive.group", 5),
     ]
+    assert connection.execute("select record_offset from consumer_refused").fetchall() == [(3,), (4,), (5,)]

@@ -11,10 +11,11 @@ from schemas.codec import decode
 from schemas.dissection import dissect
 from schemas.layout import FRAME
 from sentio import letters
+from sentio.cli import redriving
 from sentio.cli.burials import document
-from sentio.cli.buried import DeadLetter, Filter, folded
+from sentio.cli.buried import DeadLetter, Filter, Sent, folded
 from sentio.cli.editing import edited, fields, topic_of, with_fields
-from sentio.cli.redriving import Obstacle, check, value_of
+from sentio.cli.redriving import Obstacle, _headers, check, value_of
 from sentio.config import RedriveSettings, load
 from sentio.errors import SettingError
 from tests.samples import encoded, trade
@@ -70,6 +71,39 @@ def test_count_of_redrives_is_believed_only_of_what_came_from_a_redrive_topic() 
     check(SETTINGS, letter(GOOD, counted))
     with pytest.raises(Obstacle, match="redriven 3 times, as often as SENTIO_REDRIVE_MOST=3 allows"):
         check(SETTINGS, letter(GOOD, counted, topic=f"{TOPIC}.redrive.store"))
+
+
+def refused(sent: DeadLetter, at: int) -> DeadLetter:
+    """The letter of a record of a redrive topic."""
+    said = letters.own(sent.headers) + letters.source(sent.group, *sent.place) + letters.error("process", "no room")
+    return DeadLetter((f"{TOPIC}.dead", 0, at), 0, b"k", GOOD, said)
+
+
+def sent(of: DeadLetter, at: int, *more: tuple[str, Any]) -> DeadLetter:
+    """As it lies in the redrive topic."""
+    return DeadLetter((f"{TOPIC}.redrive.store", 0, at), 0, b"k", GOOD, [*_headers(of, "id"), *more])
+
+
+def test_record_of_which_a_later_letter_was_edited_does_not_go_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = letter()
+    once = sent(first, 0)
+    second = refused(once, 4)
+    twice = sent(second, 1)
+    third = refused(twice, 5)
+    edit = sent(third, 2, (letters.EDITED_FROM, b"old"))
+    of_edit = refused(edit, 6)
+    other = DeadLetter((f"{TOPIC}.dead", 0, 7), 0, b"k", GOOD, letters.source("t.store", TOPIC, 0, 8))
+
+    def planned(*records: DeadLetter, again: bool = True) -> list[int]:
+        monkeypatch.setattr(redriving, "redriven", lambda _: Sent(records))
+        found = redriving.plan(SETTINGS.model_copy(update={"redrive_most": 9}), everything, again=again)
+        return [each.place[2] for each in found.letters]
+
+    everything = [first, second, third, of_edit, other]
+    assert planned(once, twice) == [3, 4, 5, 6, 7]
+    assert planned(once, twice, again=False) == [5, 6, 7]
+    assert planned(once, twice, edit) == [6, 7], "the edited event itself was refused, and may be redriven"
+    assert planned(once, twice, edit, sent(of_edit, 3)) == [7]
 
 
 @pytest.mark.parametrize(

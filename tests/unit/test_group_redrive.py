@@ -1,7 +1,10 @@
 """The loop of every consumer group on the fake broker: what comes again by its own redrive topic."""
 
 from consumers.group import Group
+from consumers.refusals import Read
 from sentio import letters
+from sentio.batch import Batch
+from sentio.errors import Poison
 from sentio.testing.fake import FakeBroker
 from tests.notebook import SETTINGS, TOPIC, Notebook, good, headers, send
 from tests.pipeline import running, until
@@ -29,6 +32,8 @@ def test_redrive_topic_made_while_the_group_runs_is_read_by_that_group_alone(bro
     assert set(found) == {None, REDRIVEN}
     assert found[REDRIVEN].topic.name == "trades.executed"
     assert found[REDRIVEN].log_name("t") == REDRIVEN
+    originals = {topic: batch.originals and batch.originals.num_rows for topic, batch in found.items()}
+    assert originals == {None: None, REDRIVEN: 2}, "for their headers, which say what was redriven"
     assert broker.committed("t.notebook")[REDRIVEN, 0] == 2
 
 
@@ -78,3 +83,21 @@ def test_group_whose_name_no_topic_can_have_has_no_redrive_topic(broker: FakeBro
         until(lambda: odd.done)
 
     assert isinstance(runner, Group)
+
+
+def test_batch_says_what_of_it_became_dead_letters(broker: FakeBroker) -> None:
+    def refuse(batch: Batch) -> None:
+        if (0, 2) in batch.places():
+            raise Poison({(0, 2): "no such account"})
+
+    first, *rest = good(3)
+    send(broker, first, b"junk", *rest)
+    send(broker, first, partition=1)
+    notebook = Notebook(refuse)
+    with running(notebook, SETTINGS, connect=broker.consumer) as runner:
+        until(lambda: runner.records == 5)
+
+    assert notebook.offsets() == {0: [0, 3], 1: [0]}
+    spans = [(partition, span) for batch in notebook.done for partition, span in batch.ranges.items()]
+    assert sorted(offset for _, span in spans if isinstance(span, Read) for offset in span.refused) == [1, 2]
+    assert not any(isinstance(span, Read) for partition, span in spans if partition == 1)
