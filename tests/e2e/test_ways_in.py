@@ -176,7 +176,7 @@ event = "TradeExecuted"
 account = "acct"
 strategy = { value = "rotation" }
 symbol = "sym"
-action = { from = "open", words = { True = "ENTRY", False = "EXIT" } }
+action = { from = "open", words = { true = "ENTRY", false = "EXIT" } }
 side = { from = "side", words = { b = "BUY", s = "SELL" } }
 quantity = "fill.shares"
 price = "fill.price"
