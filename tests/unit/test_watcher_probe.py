@@ -17,7 +17,7 @@ from tests.scripted import Answer, Guest, scripted
 
 pytestmark = pytest.mark.anyio
 
-BEGIN = datetime.now(UTC).replace(microsecond=0) - timedelta(days=3)
+BEGIN = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=1)
 
 
 @asynccontextmanager
