@@ -42,9 +42,9 @@ acknowledged what came before, for 5 ms at most: so a broker that falls behind g
 A round takes the sidecar some 35 µs of its own and librdkafka's request. At 1,000 a second each event is a request.
 What is slow then is the broker's Java: as our own small broker has it (one compiler, serial collector, just started) a
 request takes three times as much, and once a second all stand still for 20 ms, so that 99 % are in the log within 14 to
-22 ms. With both compilers and G1, as Kafka's scripts start it, pauses of 10 to 230 ms remain, in which nearly all goes
-into copying the samples of its own metrics; with ZGC there are none, but for half a second in ten to twenty the
-collector takes a core. At 100,000 a second the engine is awake all the time, on one of two cores."""
+22 ms. With both compilers and G1, as Kafka's scripts start it, pauses of 10 to 230 ms remain, in which one
+thread copies live objects, likely the linked samples of Kafka's metrics; with ZGC there are none, but for half a second
+in ten to twenty the collector takes a core. At 100,000 a second the engine is always awake, on one of two cores."""
 EVENTS = 1_000_000
 RATE = 1_000_000
 KINDS = ("trades", "signals")

@@ -5,13 +5,13 @@ the log after all, as when a mended process replaces one that was killed, or whe
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from uuid import UUID
 
 from psycopg import Connection
 
 from sentio import letters, log
-from sentio.batch import Batch, Range
+from sentio.batch import Batch
 from sentio.errors import Poison
 
 _FORGET = """
@@ -54,19 +54,12 @@ Origin = tuple[int, int]
 """(partition, offset) in its first topic of the record that a redriven one is of."""
 
 
-@dataclass(frozen=True, slots=True)
-class Read(Range):
-    """A range with the offsets in it of what the group refused."""
-
-    refused: tuple[int, ...] = ()
-
-
 def refusing(batch: Batch, places: Iterable[tuple[int, int]]) -> Batch:
     """A batch whose ranges say of these (partition, offset), too, that they were refused."""
     ranges = dict(batch.ranges)
     for partition, offset in places:
         span = ranges[partition]
-        ranges[partition] = Read(span.first, span.next, (*_refused(span), offset))
+        ranges[partition] = replace(span, refused=(*span.refused, offset))
     return replace(batch, ranges=ranges)
 
 
@@ -80,7 +73,7 @@ def forget(connection: Connection, group: str, places: Sequence[tuple[str, int]]
 
 def note(connection: Connection, group: str, topic: str, batch: Batch) -> None:
     """Note what was refused of a batch of the log."""
-    found = [(partition, offset) for partition, span in batch.ranges.items() for offset in _refused(span)]
+    found = [(partition, offset) for partition, span in batch.ranges.items() for offset in span.refused]
     if found:
         partitions, offsets = zip(*found, strict=True)
         connection.execute(_NOTE, [list(partitions), list(offsets), group, topic])
@@ -158,7 +151,3 @@ def _origin(topic: str, said: Mapping[str, bytes | None]) -> Origin | None:
         return None
     partition, offset = map(int, numbers)
     return (partition, offset) if partition < 1 << 31 and offset < 1 << 63 else None
-
-
-def _refused(span: Range) -> tuple[int, ...]:
-    return span.refused if isinstance(span, Read) else ()

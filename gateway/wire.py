@@ -12,6 +12,8 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
+from sentio.asked import log_time
+
 
 def decimal_text(value: Decimal) -> str:
     """``12.5``, never ``12.500000`` and never an exponent."""
@@ -27,11 +29,7 @@ def time_text(value: datetime) -> str:
 
 def milliseconds_text(value_ms: int) -> str:
     """A Kafka timestamp as ``2025-10-10T13:31:00.000Z``; the start of 1970 for a record without one."""
-    try:
-        at = datetime.fromtimestamp(max(value_ms, 0) / 1000, UTC)
-    except (ValueError, OverflowError, OSError):  # a producer may write any 64-bit number
-        at = datetime.fromtimestamp(0, UTC)
-    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return log_time(value_ms).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def now_text() -> str:

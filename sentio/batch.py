@@ -17,6 +17,8 @@ class Range:
 
     first: int
     next: int
+    refused: tuple[int, ...] = ()
+    """Offsets in it of what became dead letters."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ import json
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -69,13 +69,8 @@ class Drain:
         self._thread.join(10)
 
 
-@contextmanager
-def drained(inbox: Inbox) -> Iterator[Drain]:
-    drain = Drain(inbox)
-    try:
-        yield drain
-    finally:
-        drain.close()
+def drained(inbox: Inbox) -> closing[Drain]:
+    return closing(Drain(inbox))
 
 
 def nothing() -> None:
@@ -105,23 +100,14 @@ class Engine:
         self.socket.close()
 
 
-@contextmanager
-def engine(path: Path) -> Iterator[Engine]:
-    made = Engine(path)
-    try:
-        yield made
-    finally:
-        made.close()
+def engine(path: Path) -> closing[Engine]:
+    return closing(Engine(path))
 
 
 @contextmanager
 def listener(path: Path) -> Iterator[Drain]:
-    made = Listener(str(path))
-    try:
-        with drained(made.inbox) as drain:
-            yield drain
-    finally:
-        made.close()
+    with closing(Listener(str(path))) as made, drained(made.inbox) as drain:
+        yield drain
 
 
 @contextmanager

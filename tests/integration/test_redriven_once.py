@@ -34,7 +34,6 @@ def shared(database_server: str) -> Iterator[Platform]:
 
 @pytest.fixture
 def platform(shared: Platform) -> Platform:
-    shared.sql("truncate consumer_refused, consumer_redriven")
     shared.begin_anew()
     return shared
 

@@ -51,7 +51,9 @@ class Platform:
 
     def begin_anew(self) -> None:
         self.close_shadow()
-        names = "windows, window_changes, consumer_offsets, consumer_marks, shadows"
+        names = (
+            "windows, window_changes, consumer_offsets, consumer_marks, consumer_refused, consumer_redriven, shadows"
+        )
         self.sql(f"drop schema if exists {WEEK.name} cascade", f"truncate {names}, trades, performance cascade")
         for consumer in self.live:
             self.claim(consumer)

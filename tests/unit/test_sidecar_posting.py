@@ -5,10 +5,10 @@ import json
 import signal
 import socket
 import threading
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any
 from uuid import UUID
 
 import fastavro
@@ -18,6 +18,7 @@ import pytest
 from producers.sidecar import inbox as inboxes
 from producers.sidecar import posting
 from producers.sidecar.posting import Receiver
+from schemas.events import Event
 from schemas.registry import avro_files
 from sentio.config import SidecarSettings, load
 from sentio.errors import SettingError
@@ -28,18 +29,23 @@ from tests.senders import EVENTS, SIGNAL, TOKEN, drained, post, receiver, text
 from tests.ways import sentio_process
 
 
-def test_each_form_of_a_body_gives_its_events() -> None:
-    schema = avro_files()["TradeExecuted"]
+def avro_file(event: Event, change: Mapping[str, object] | None = None, **more: object) -> bytes:
+    """A file of one event. ``change``: of its schema; ``more``: of its fields."""
+    schema = avro_files()[type(event).__name__]
+    row = {field["name"]: getattr(event, field["name"]) for field in schema["fields"]} | {"sequence": 0} | more
     file = io.BytesIO()
+    fastavro.writer(file, fastavro.parse_schema({**schema, **(change or {})}), [row])
+    return file.getvalue()
+
+
+def test_each_form_of_a_body_gives_its_events() -> None:
     event = samples.trade()
-    row = {field["name"]: getattr(event, field["name"]) for field in schema["fields"]} | {"sequence": 0}
-    fastavro.writer(file, fastavro.parse_schema(dict(schema)), [row])
     with receiver() as (drain, client):
         answers = [
             post(client, text(1) + b"\n\n" + text(2)),
             post(client, text(3), "application/json"),
             post(client, b"[" + text(4) + b"," + text(5) + b"]", "application/json; charset=utf-8"),
-            post(client, file.getvalue(), "application/avro"),
+            post(client, avro_file(event), "application/avro"),
         ]
     assert [answer.json()["acknowledged"] for answer in answers] == [2, 1, 2, 1]
     found = drain.rows()
@@ -49,13 +55,9 @@ def test_each_form_of_a_body_gives_its_events() -> None:
 
 
 def test_fractions_of_an_avro_file_are_numbers_too() -> None:
-    schema = avro_files()["SignalGenerated"]
-    file = io.BytesIO()
     event = samples.signal()
-    row = {field["name"]: getattr(event, field["name"]) for field in schema["fields"]} | {"sequence": 0}
-    fastavro.writer(file, fastavro.parse_schema(dict(schema)), [row])
     with receiver() as (drain, client):
-        answer = post(client, file.getvalue(), "application/avro")
+        answer = post(client, avro_file(event), "application/avro")
     assert answer.json() == {"acknowledged": 1, "refused": [], "unknown_fields": []}
     assert drain.rows()[0]["probability"] == event.probability
 
@@ -193,15 +195,15 @@ def test_names_and_values_that_are_no_utf_8_are_answered_as_escapes() -> None:
 
 
 def test_names_of_an_avro_file_that_are_no_utf_8_are_answered_as_escapes() -> None:
-    schema: dict[str, Any] = dict(avro_files()["SignalGenerated"])
-    row = {field["name"]: getattr(samples.signal(), field["name"]) for field in schema["fields"]} | {"sequence": 0}
-    field = {"name": "_field", "type": "int"}
+    fields = [*avro_files()["SignalGenerated"]["fields"], {"name": "_field", "type": "int"}]
     texts = []
     with receiver() as (_, client):
-        for change in ({"fields": [*schema["fields"], field]}, {"name": "_event"}):
-            file = io.BytesIO()
-            fastavro.writer(file, fastavro.parse_schema(schema | change), [row | {"_field": 1}])
-            content = file.getvalue().replace(b"_field", rb"\ud800").replace(b"_event", rb"\ud800")
+        for change in ({"fields": fields}, {"name": "_event"}):
+            content = (
+                avro_file(samples.signal(), change, _field=1)
+                .replace(b"_field", rb"\ud800")
+                .replace(b"_event", rb"\ud800")
+            )
             texts.append(post(client, content, "application/avro").json())
     assert texts[0] == {"acknowledged": 1, "refused": [], "unknown_fields": ["\\ud800"]}
     assert texts[1]["error"].startswith("the container file has \\ud800, not one of")
