@@ -11,7 +11,7 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import Literal
 
-from producers.fields import Fields, LineError
+from producers.fields import Fields, LineError, shown
 from schemas import amounts
 from schemas.events import Event, PerformanceMinute, PositionUpdated, SignalGenerated, TradeExecuted
 
@@ -78,7 +78,7 @@ def fill_of(fields: Fields, _at: datetime) -> Fill:
     action = fields.get("action")
     # Not a set: what was logged may be a list, which has no hash.
     if action not in ("ENTRY", "EXIT"):
-        raise LineError(f"action is {action!r}, not ENTRY or EXIT")
+        raise LineError(f"action is {shown(action)}, not ENTRY or EXIT")
     entry = action == "ENTRY"
     return Fill(
         symbol=fields.text("symbol"),
@@ -114,7 +114,7 @@ def _held_of(fields: Fields) -> Held:
 def _sign_of(fields: Fields) -> int:
     direction = fields.text("direction")
     if direction not in SIGNS:
-        raise LineError(f"direction is {direction!r}, not LONG or SHORT")
+        raise LineError(f"direction is {shown(direction)}, not LONG or SHORT")
     return SIGNS[direction]
 
 

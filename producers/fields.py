@@ -39,6 +39,15 @@ def refusal(*, skip_bad: bool, on_bad: Callable[[str], None] | None) -> Callable
     return (on_bad or (lambda _: None)) if skip_bad else stop
 
 
+def shown(value: object) -> str:
+    """A value in a line of a log: short."""
+    try:
+        text = str(value) if isinstance(value, Decimal) else repr(value)
+    except RecursionError:  # it was just not too deep to be parsed
+        text = "too deep"
+    return text if len(text) <= 80 else f"{text[:77]}..."  # noqa: PLR2004 - a line in a log
+
+
 class LineError(ValueError):
     """Why a line cannot be used; the play adds which line it is."""
 
@@ -77,7 +86,7 @@ class Fields:
     def text(self, name: str, *, empty: bool = False) -> str:
         value = self.get(name)
         if not isinstance(value, str) or not value.isprintable() or not (value or empty):
-            raise LineError(f"{name} is {value!r}, not a text of one line")
+            raise LineError(f"{name} is {shown(value)}, not a text of one line")
         if (size := len(value.encode())) > TEXT_BYTES:
             raise LineError(f"{name} has {size} bytes, more than {TEXT_BYTES}")
         return value
@@ -85,13 +94,13 @@ class Fields:
     def integer(self, name: str, low: int, high: int) -> int:
         value = self.get(name)
         if type(value) is not int or not low <= value <= high:
-            raise LineError(f"{name} is {value}, not a whole number from {low} to {high}")
+            raise LineError(f"{name} is {shown(value)}, not a whole number from {low} to {high}")
         return value
 
     def number(self, name: str, low: Decimal | int, high: Decimal | int) -> Decimal:
         value = self.get(name)
         if isinstance(value, bool) or not isinstance(value, (int, Decimal)) or not low <= value <= high:
-            raise LineError(f"{name} is {value}, not a number from {low} to {high}")
+            raise LineError(f"{name} is {shown(value)}, not a number from {low} to {high}")
         return Decimal(value)
 
     def fraction(self, name: str) -> float:

@@ -15,7 +15,7 @@ from functools import cache, partial
 from math import isfinite
 from typing import Any, NamedTuple
 
-from producers.fields import EPOCH, TEXT_BYTES
+from producers.fields import EPOCH, TEXT_BYTES, shown
 from producers.sidecar.source import AHEAD
 from schemas import layout
 from schemas.amounts import EXACT
@@ -231,15 +231,6 @@ def _time(name: str, value: object) -> datetime:
     if not 0 <= (at - EPOCH) // timedelta(microseconds=1) <= layout.LAST_US:
         raise Unusable(f"{name} is {shown(value)}, beyond its limits")
     return at
-
-
-def shown(value: object) -> str:
-    """A value in a line of a log: short."""
-    try:
-        text = str(value) if isinstance(value, Decimal) else repr(value)
-    except RecursionError:  # it was just not too deep to be parsed
-        text = "too deep"
-    return text if len(text) <= 80 else f"{text[:77]}..."  # noqa: PLR2004 - a line in a log
 
 
 def _fraction(text: str) -> Decimal:

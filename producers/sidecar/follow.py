@@ -84,7 +84,7 @@ class Follower:
         self._lines = 0
         self._once = log.OncePer()
         # What everything else follows from has to be there again.
-        self._save(durable=True)
+        self._save(must=True)
 
     def take(self, most: int) -> Portion | None:
         self._read()
@@ -258,18 +258,18 @@ class Follower:
 
     # --- the checkpoint --------------------------------------------------------------------------------------------
 
-    def _save(self, *, durable: bool = False) -> None:
+    def _save(self, *, must: bool = False) -> None:
+        """What is behind the name is whole after a power cut too: the former, or this one."""
         marks = {kind: mark and [str(mark.id), *mark[1:]] for kind, mark in self._marks.items()}
         draft = self._checkpoint.with_name(f"{CHECKPOINT}.new")
         try:
             with draft.open("w", encoding="utf-8") as file:
                 json.dump({"root": str(self._root), "marks": marks, **self._done.saved()}, file)
-                if durable:
-                    file.flush()
-                    os.fsync(file.fileno())
+                file.flush()
+                os.fsync(file.fileno())
             draft.replace(self._checkpoint)
         except OSError as failure:
-            if durable:
+            if must:
                 raise Fatal(f"{draft} cannot be written: {failure.strerror}") from failure
             # Whoever goes on from an older one sends some events again, the same.
             if self._once.due("save"):

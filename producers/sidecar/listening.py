@@ -19,7 +19,8 @@ from struct import Struct
 from typing import Any, cast
 from uuid import UUID
 
-from producers.sidecar.documents import Unusable, parse, shown
+from producers.fields import shown
+from producers.sidecar.documents import Unusable, parse
 from producers.sidecar.inbox import Inbox, Jump, Line, line_of
 from sentio import log
 from sentio.config import listening

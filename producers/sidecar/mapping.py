@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 
-from producers.sidecar.documents import KINDS, Read, Unusable, fields_of, shown, typed
+from producers.fields import shown
+from producers.sidecar.documents import KINDS, Read, Unusable, fields_of, typed
 from schemas.amounts import EXACT
 from schemas.registry import avro_files
 from sentio.errors import SettingError

@@ -23,7 +23,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from producers.sidecar.documents import KINDS, Read, Unusable, parse, shown, typed
+from producers.fields import shown
+from producers.sidecar.documents import KINDS, Read, Unusable, parse, typed
 from producers.sidecar.inbox import Inbox, Jump, Line, Origin, line_of, line_of_value
 from schemas.columns import HEADER
 from sentio.config import SidecarSettings, listening

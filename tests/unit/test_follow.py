@@ -308,6 +308,7 @@ def test_each_day_begins_a_book_of_its_own_in_one_row_of_files(tmp_path: Path) -
     assert log.sorted() == in_order(rows_of(both))
 
 
+MOST_CHARACTERS = 200
 BAD = {
     "no JSON": b"{nonsense\n",
     "nothing of an object": b"[1]\n",
@@ -318,6 +319,9 @@ BAD = {
     "seconds": texts([signal(3, timestamp_ms=ms(3) // 1_000)]),
     "a list for a word": texts([entry(3, action=[])]),
     "an object for a word": texts([entry(3, action={})]),
+    "a long list for a word": texts([entry(3, action=[1] * 10_000)]),
+    "a long list for a text": texts([entry(3) | {"symbol": [1] * 10_000}]),
+    "a long list for a number": texts([entry(3, exec_price=[1] * 10_000)]),
     "a long text": texts([entry(3, reason="é" * 129)]),
     "a number beyond all": b'{"timestamp_ms": ' + b"9" * 5_000 + b"}\n",
     "no UTF-8": b'{"symbol": "\xff"}\n',
@@ -341,6 +345,7 @@ def test_a_bad_line_is_refused_by_its_place_and_the_rest_goes_on(tmp_path: Path,
     assert [each.partition(": ")[0] for each in log.refused] == [
         f"{live / kind}.jsonl line {len(FILES[kind]) // 2 + 1}"
     ]
+    assert len(log.refused[0].partition(": ")[2]) < MOST_CHARACTERS
 
 
 def test_a_row_whose_minute_no_signal_tells_is_refused_once_nothing_more_comes(tmp_path: Path) -> None:

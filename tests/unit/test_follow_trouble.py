@@ -277,3 +277,17 @@ def test_what_else_has_the_name_of_a_log_is_no_part_of_it(tmp_path: Path, name: 
     take_all(follower(live), log)
     assert log.sorted() == expected(day)
     assert log.refused == []
+
+
+def test_a_power_cut_leaves_a_whole_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    on_disk: dict[int, bytes] = {}
+
+    def fsync(descriptor: int) -> None:
+        on_disk[os.fstat(descriptor).st_ino] = Path(f"/proc/self/fd/{descriptor}").read_bytes()
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    written(tmp_path, signals=SIGNALS[:4], trades=[entry(1)], positions=[])
+    source = follower(tmp_path)
+    take_all(source, Log())
+    checkpoint = tmp_path / CHECKPOINT
+    assert on_disk[checkpoint.stat().st_ino] == checkpoint.read_bytes()

@@ -281,7 +281,7 @@ BAD_TRADES = {
     "shares is -1": json.dumps(entry(1, shares=-1)),
     "shares is 0": json.dumps(entry(1, shares=0)),
     "shares is True": json.dumps(entry(1, shares=True)),
-    "exec_price is Infinity": json.dumps(entry(1, exec_price=float("inf"))).replace("Infinity", '"Infinity"'),
+    "exec_price is 'Infinity'": json.dumps(entry(1, exec_price=float("inf"))).replace("Infinity", '"Infinity"'),
     "holds Infinity": json.dumps(entry(1, exec_price=float("inf"))),
     "exec_price is 0": json.dumps(entry(1, exec_price=0)),
     "exec_price is 1E+12": json.dumps(entry(1)).replace("10.5", "1e12"),
