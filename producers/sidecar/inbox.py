@@ -9,6 +9,7 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import NamedTuple
 from uuid import UUID
 
@@ -84,10 +85,10 @@ class Origin:
     connects: bool = False
     """It comes by connections; else by requests."""
 
-    came_s: float = 0.0
+    came_s: float = -inf
     """When it was first heard of."""
 
-    spoke_s: float = 0.0
+    spoke_s: float = -inf
     """When it sent something last."""
 
     @property

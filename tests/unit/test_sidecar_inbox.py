@@ -1,6 +1,7 @@
 """Events that are handed over, without Kafka: what is acknowledged was taken, in order, and nothing twice."""
 
 import threading
+from types import SimpleNamespace
 from uuid import UUID
 
 import pytest
@@ -71,6 +72,16 @@ def test_repeats_take_room_too(monkeypatch: pytest.MonkeyPatch) -> None:
     while inbox.put(origin, lines(1, 5), where="a", done=nothing, wait=False):
         taken += 1
     assert taken == 2
+
+
+def test_an_engine_that_never_spoke_is_not_there_on_a_machine_that_just_started(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    inbox = Inbox("test")
+    origin = inbox.origin("engine", UUID(int=1))
+    monkeypatch.setattr(inboxes, "time", SimpleNamespace(monotonic=lambda: 10.0))  # seconds since its start
+    assert inbox.beats() == []
+    assert not origin.is_there(10.0)
 
 
 def test_engines_with_a_source_are_known_as_there_or_gone() -> None:
