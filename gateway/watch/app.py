@@ -153,7 +153,7 @@ class Watcher:
             differing=self._rounds.differing,
             known=self._meters.known,
             probes=self._rounds.heard,
-            engine=self._rounds.accounts,
+            late_s=self._rounds.late_s,
             blind=blind,
         )
         if self._told is None:  # what had begun before is not known: of the rest nothing is said yet

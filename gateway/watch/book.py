@@ -137,10 +137,13 @@ class Book:
         """Accounts of whose day not everything is known."""
         return frozenset(name for name, account in self.accounts.items() if account.partial) | self._forgotten.keys()
 
-    def take(self, topic: str, partition: int, row: Mapping[str, Any], now: datetime) -> None:
-        """One event of trades.executed, positions.updated or performance.minute, as a row of its columns."""
+    def take(self, topic: str, partition: int, row: Mapping[str, Any], now: datetime) -> bool:
+        """One event of trades.executed, positions.updated or performance.minute, as a row of its columns.
+
+        Whether it was no repeat.
+        """
         if not self._is_new((topic, partition, row["producer"]), row["sequence"]):
-            return
+            return False
         match topic:
             case "trades.executed":
                 at, fold = row["executed_at"], Account.trade
@@ -151,6 +154,7 @@ class Book:
         account = self._account(row["account"], at, now)
         if account is not None:
             fold(account, row)
+        return True
 
     def _account(self, name: str, at: datetime, now: datetime) -> Account | None:
         """The account, if the event is of its newest day."""

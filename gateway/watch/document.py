@@ -52,7 +52,7 @@ def present(
                 "gateway": url,
                 "state": heard.state,
                 "detail": heard.detail,
-                "silent_s": round(min(heard.silent_s.values(), default=0.0), 1),
+                "silent_s": round(heard.silent_s, 1),
                 "p50_ms": heard.p50_ms and round(heard.p50_ms, 1),
                 "p99_ms": heard.p99_ms and round(heard.p99_ms, 1),
             }

@@ -4,24 +4,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, time
 from typing import Any
 
-from gateway.watch.book import NEW_YORK, NONE, Account, Figures
-from gateway.watch.comparing import STATE, Difference
+from gateway.watch.book import NEW_YORK
+from gateway.watch.comparing import Difference
 from gateway.watch.probe import Heard
 from sentio.config import WatchSettings
+from sentio.kafka import Place
 
 SATURDAY = 5
 LEFT_S = 86_400.0
 """What a group may have left before Kafka deletes what it has not read."""
 
 QUIET_S = 20.0
-"""For how long a probe hears nothing, while the engine said more, before it is late."""
+"""For how long a probe hears nothing of a partition, while the log has more of it, before it is late."""
 
 FIRST = 3
-TELLING = {"trades": ("newest_trade",), "positions": ("exposure",), "performance": ("equity", "open_positions")}
-"""Figures that tell whether more was said on a channel."""
-
-NOTHING = Figures(exposure=NONE)
-"""Of an account that was not heard."""
 
 
 def wrong(
@@ -30,17 +26,17 @@ def wrong(
     differing: Sequence[Difference],
     known: Mapping[str, Any],
     probes: Mapping[str, Heard],
-    engine: Mapping[str, Account],
+    late_s: Mapping[str, Mapping[Place, float]],
     blind: str | None,
     now: datetime | None = None,
 ) -> dict[str, str]:
-    """By rule; ``known`` is of `Meters`, ``blind`` says why something could not be looked at."""
+    """By rule; ``known`` is of `Meters`, ``late_s`` of `Rounds`, ``blind`` says why something cannot be looked at."""
     lines = {
         "divergence": _divergence(differing),
         "lag": _lag(settings, known["groups"]),
         "silence": _silence(settings, known["engines"], now or datetime.now(UTC)),
         "errors": _errors(settings, known["topics"]),
-        "stream": _stream(probes, engine),
+        "stream": _stream(probes, late_s),
         "blind": blind,
     }
     return {rule: line for rule, line in lines.items() if line}
@@ -94,28 +90,17 @@ def _errors(settings: WatchSettings, topics: Iterable[Any]) -> str | None:
     return "dead letters in five minutes: " + ", ".join(f"{one.dead:,} of {one.topic}" for one in dead)
 
 
-def _stream(probes: Mapping[str, Heard], engine: Mapping[str, Account]) -> str | None:
+def _stream(probes: Mapping[str, Heard], late_s: Mapping[str, Mapping[Place, float]]) -> str | None:
     lines = []
     for url, heard in probes.items():
         if heard.state != "open":
             lines.append(f"{url}: the probe is not connected: {heard.detail or heard.state}")
             continue
-        for channel, silent_s in heard.silent_s.items():
-            if silent_s > QUIET_S and (late := _late(heard, engine, TELLING[channel])):
-                lines.append(f"{url}: no {channel} heard for {silent_s:.0f} s, while the engine said more of {late}")
+        late = sorted((place, seconds) for place, seconds in late_s.get(url, {}).items() if seconds > QUIET_S)
+        lines += [
+            f"{url}: nothing of {topic} partition {partition} was heard for {seconds:.0f} s, though there is more"
+            for (topic, partition), seconds in late[:FIRST]
+        ]
+        if len(late) > FIRST:
+            lines.append(f"{url}: nor of {len(late) - FIRST} more partitions")
     return "; ".join(lines) or None
-
-
-def _late(heard: Heard, engine: Mapping[str, Account], figures: Iterable[str]) -> str | None:
-    """The first account of which the engine said more."""
-    for name, account in engine.items():
-        said, known = account.figures(), heard.figures.get(name, NOTHING)
-        partial = heard.since > account.span[0] or account.partial or name in heard.partial
-        for figure in figures:
-            ours, theirs = getattr(said, figure), getattr(known, figure)
-            # Who came later has not heard what was before.
-            if partial and (figure not in STATE or theirs is None):
-                continue
-            if ours is not None and ours != theirs:
-                return name
-    return None

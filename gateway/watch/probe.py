@@ -41,8 +41,8 @@ class Heard:
 
     state: str
     detail: str
-    silent_s: Mapping[str, float]
-    """Since when nothing was heard, by channel."""
+    silent_s: float
+    """For how long nothing was heard."""
 
     p50_ms: float | None
     p99_ms: float | None
@@ -62,7 +62,7 @@ class Probe:
         self._book = Book()
         self._offsets: dict[Place, int] = {}
         self._latency = Latency()
-        self._heard_s = dict.fromkeys(CHANNELS, time.monotonic())
+        self._heard_s = time.monotonic()
         self._status: Callable[[], tuple[str, str]] = lambda: ("new", "")
         self._live_at = datetime.now(UTC)
         """What was published before came from the log: it tells nothing about delivery."""
@@ -94,7 +94,7 @@ class Probe:
                 dict(self._offsets),
                 state,
                 detail,
-                {channel: now_s - heard_s for channel, heard_s in self._heard_s.items()},
+                now_s - self._heard_s,
                 p50_ms,
                 p99_ms,
                 self._book.partial,
@@ -153,7 +153,7 @@ class Probe:
 
     def _take(self, item: Item) -> None:
         now = datetime.now(UTC)
-        now_s = self._heard_s[item.channel] = time.monotonic()
+        now_s = self._heard_s = time.monotonic()
         match item:
             case Update():
                 partition, _, offset = item.seq.partition(":")

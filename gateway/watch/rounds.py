@@ -1,15 +1,18 @@
 """One round after the other: has everyone who has read the same said the same?"""
 
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 
 from gateway.database import Pool
 from gateway.watch.book import Account, beginning
 from gateway.watch.comparing import Difference, Side, differences
+from gateway.watch.lateness import Lateness
 from gateway.watch.probe import Heard, Probe
 from gateway.watch.stored import AGGREGATES, OF_AGGREGATES, stored
 from gateway.watch.tape import Tape
 from sentio.config import WatchSettings
+from sentio.kafka import Place
 
 WAIT_S = 0.5
 """How long a round waits for one side's part of the log; what is missing then is there in a later round."""
@@ -26,8 +29,11 @@ class Rounds:
         self._probes = probes
         self._tapes: dict[str, Tape] = {}
         self._known: dict[str, list[Difference]] = {}
+        self._lateness = {probe.url: Lateness() for probe in probes}
         self.sides: list[Side] = []
         self.heard: dict[str, Heard] = {}
+        self.late_s: dict[str, Mapping[Place, float]] = {}
+        """For how long nothing came to a probe, by partition of which there is more."""
 
     def close(self) -> None:
         """The tapes begin anew with the next round."""
@@ -65,6 +71,7 @@ class Rounds:
             sides.append(side)
         for probe in self._probes:
             heard = self.heard[probe.url] = probe.heard()
+            self.late_s[probe.url] = self._lateness[probe.url].look(engine.said, heard, time.monotonic())
             side = Side(probe.url, figures=heard.figures, partial=heard.partial, detail=heard.detail or heard.state)
             tape = self._tape(probe.url)
             side.level = heard.state == "open" and tape.advance(heard.offsets, WAIT_S)

@@ -12,9 +12,11 @@ from datetime import UTC, datetime, timedelta
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from gateway.watch.book import Book
+from gateway.watch.lateness import Said
 from schemas import codec
 from schemas.topics import Topic, topics
 from sentio import kafka, survey
+from sentio.asked import log_time
 from sentio.config import Settings
 from sentio.errors import Retryable
 from sentio.kafka import Place
@@ -51,6 +53,9 @@ class Tape:
         self._consumer = Consumer(kafka.reader(settings.kafka, name="sentio-watcher") | _LITTLE)
         self.position = _begins(self._consumer, places, since)
         """Next offset of each partition that is not in the book yet."""
+
+        self.said: dict[Place, Said] = {}
+        """The newest event of each partition that is in the book and no repeat."""
 
         self.whole = not any(self.position.values())
         """From the very first record on."""
@@ -150,7 +155,9 @@ class Tape:
         topic, now = self._topics[name], datetime.now(UTC)
         decoded = codec.decode(topic.event, [message.value() for message in messages])
         for index, row in zip(decoded.kept, decoded.records.to_pylist(), strict=True):
-            self.book.take(topic.name, messages[index].partition() or 0, row, now)
+            message = messages[index]
+            if self.book.take(topic.name, partition := message.partition() or 0, row, now):
+                self.said[name, partition] = Said((message.offset() or 0) + 1, log_time(message.timestamp()[1]))
         for message in messages:
             place = (name, message.partition() or 0)
             self.position[place] = max(self.position[place], (message.offset() or 0) + 1)

@@ -9,6 +9,7 @@ from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic  # type: 
 from gateway.watch import meters
 from gateway.watch.book import Figures
 from gateway.watch.comparing import Side, differences
+from gateway.watch.lateness import Said
 from gateway.watch.meters import Beats, Throughput, TopicRate
 from gateway.watch.tape import Tape
 from schemas.topics import topics
@@ -112,6 +113,21 @@ def test_a_tape_with_too_few_partitions_is_made_anew(settings: WatchSettings) ->
         grow(settings, name, 2)
         with pytest.raises(Retryable, match=f"{name}.1. was made after"):
             tape.advance(marks, 10)
+    finally:
+        tape.close()
+
+
+def test_a_tape_knows_the_newest_event_of_a_partition_which_neither_a_repeat_nor_nonsense_is(
+    settings: WatchSettings,
+) -> None:
+    name, event = name_of(settings, TRADES), encoded(trade())
+    make(settings, name)
+    at_ms = int(datetime.now(UTC).timestamp() * 1_000)
+    produce(settings, name, event, event, b"nonsense", at_ms=at_ms)
+    tape = Tape(settings, datetime.now(UTC) - timedelta(days=1), [TRADES])
+    try:
+        assert tape.advance({(name, 0): 3}, 20)
+        assert tape.said == {(name, 0): Said(1, datetime.fromtimestamp(at_ms / 1_000, UTC))}
     finally:
         tape.close()
 

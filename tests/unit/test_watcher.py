@@ -19,10 +19,10 @@ from gateway.watch import rounds, sending, told
 from gateway.watch.alarms import RESUMED_S, RULES, Alarms, Notice
 from gateway.watch.book import MOST_ACCOUNTS, Book, Figures, drawdown
 from gateway.watch.comparing import Side, differences
-from gateway.watch.judging import TELLING, in_hours, wrong
+from gateway.watch.judging import in_hours, wrong
 from gateway.watch.latency import EDGES_MS, Latency, percentiles
 from gateway.watch.meters import Engine, GroupLag, TopicRate
-from gateway.watch.probe import CHANNELS, Heard
+from gateway.watch.probe import Heard
 from gateway.watch.sending import Target
 from gateway.wire import dumps
 from sentio.asked import iso_ms
@@ -149,11 +149,11 @@ def test_tapes_that_are_made_anew_begin_later_and_what_a_probe_heard_before_is_n
 
         def __init__(self, _: WatchSettings, since: datetime) -> None:
             asked.append(since)
-            super().__init__(book=book_of(newest), since=since, whole=False, close=lambda: None)
+            super().__init__(book=book_of(newest), said={}, since=since, whole=False, close=lambda: None)
             self.drain = self.advance = lambda *_: True
 
     known = {"a": figures(trade(0, at=NOON - timedelta(minutes=1)), newest)}
-    heard = Heard(known, BEFORE - timedelta(days=30), {}, "open", "", {}, None, None)
+    heard = Heard(known, BEFORE - timedelta(days=30), {}, "open", "", 0.0, None, None)
     probe: Any = SimpleNamespace(url="ws://x", heard=lambda: heard)
     connections: Any = None
     monkeypatch.setattr(rounds, "Tape", Late)
@@ -247,9 +247,9 @@ def test_every_rule_has_its_line() -> None:
         "engines": [engine],
         "topics": [TopicRate("trades.executed", 1.0, 11, 11)],
     }
-    heard = Heard({}, NOON, {}, "waiting", "refused", {}, None, None)
+    heard = Heard({}, NOON, {}, "waiting", "refused", 0.0, None, None)
     later = NOON + timedelta(seconds=61)
-    told: dict[str, Any] = {"differing": [], "probes": {"ws://x": heard}, "engine": {}, "blind": None}
+    told: dict[str, Any] = {"differing": [], "probes": {"ws://x": heard}, "late_s": {}, "blind": None}
     lines = wrong(settings, known=known, now=later, **told)
     assert set(lines) == {"lag", "silence", "errors", "stream"}
     assert "store is 61 s" in lines["lag"]
@@ -258,39 +258,21 @@ def test_every_rule_has_its_line() -> None:
     assert wrong(settings, known=well, now=NOON, **(told | {"probes": {}})) == {}
 
 
-def test_a_gateway_that_stops_one_channel_is_late_and_a_channel_on_which_nothing_was_said_is_not() -> None:
-    early = [trade(0), position(0, "X", 5), minute(0, 100)]
-    engine = book_of(*early, trade(1, at=NOON + timedelta(minutes=1)), position(1, "X", 7), minute(1, 110)).accounts
-    whole, part = engine["a"].figures(), figures(*early)
-    quiet = dict.fromkeys(CHANNELS, 3_600.0)
+def test_a_gateway_is_late_where_nothing_comes_for_a_while_of_what_there_is() -> None:
+    heard = Heard({}, BEFORE, {}, "open", "", 0.0, None, None)
+    nothing: dict[str, Any] = {"groups": [], "engines": [], "topics": []}
 
-    def said(known: Figures | None, silent_s: dict[str, float], since: datetime = BEFORE) -> str | None:
-        heard = Heard({"a": known} if known else {}, since, {}, "open", "", quiet | silent_s, None, None)
-        told: dict[str, Any] = {"groups": [], "engines": [], "topics": []}
-        settings = WatchSettings(watch_hours="never")
-        return wrong(settings, differing=[], known=told, probes={"ws://x": heard}, engine=engine, blind=None).get(
-            "stream"
-        )
+    def line(*late_s: float, state: str = "open") -> str | None:
+        told: dict[str, Any] = {"differing": [], "known": nothing, "blind": None}
+        told["probes"] = {"ws://x": replace(heard, state=state)}
+        told["late_s"] = {"ws://x": {("t", number): seconds for number, seconds in enumerate(late_s)}}
+        return wrong(WatchSettings(watch_hours="never"), **told).get("stream")
 
-    assert said(whole, {}) is None
-    for channel, names in TELLING.items():
-        missing = replace(whole, **{name: getattr(part, name) for name in names})
-        going_on = {other: 1.0 for other in CHANNELS if other != channel}
-        assert said(missing, going_on) == f"ws://x: no {channel} heard for 3600 s, while the engine said more of a"
-        assert said(missing, dict.fromkeys(CHANNELS, 1.0)) is None  # on its way
-    assert said(None, {"positions": 1.0, "performance": 1.0}) == said(replace(whole, newest_trade=None), {})
-    # Who came during the day has not heard what was before.
-    assert said(None, {}, NOON) is None
-    assert said(replace(whole, newest_trade=None, exposure=Decimal(0)), {}, NOON) is None
-    assert said(replace(whole, newest_trade="another"), {}, NOON)
-
-
-def test_a_channel_of_an_account_without_events_is_not_late() -> None:
-    engine = book_of(minute(0, 100)).accounts
-    heard = Heard({}, BEFORE, {}, "open", "", {"positions": 99.0, "trades": 99.0}, None, None)
-    told: dict[str, Any] = {"groups": [], "engines": [], "topics": []}
-    settings = WatchSettings(watch_hours="never")
-    assert wrong(settings, differing=[], known=told, probes={"x": heard}, engine=engine, blind=None) == {}
+    assert line() is None
+    assert line(19.0) is None  # on its way
+    assert line(1.0, 21.0) == "ws://x: nothing of t partition 1 was heard for 21 s, though there is more"
+    assert str(line(*[21.0] * 5)).endswith("; ws://x: nor of 2 more partitions")
+    assert line(21.0, state="waiting") == "ws://x: the probe is not connected: waiting"
 
 
 @pytest.mark.parametrize(

@@ -123,17 +123,6 @@ async def test_a_token_that_ended_is_followed_by_the_one_that_is_in_its_file_by_
     assert server.tokens == ["of yesterday", "of today"]
 
 
-async def test_it_knows_of_each_channel_since_when_it_is_silent() -> None:
-    async def act(guest: Guest) -> None:
-        await guest.subscribed()
-        await guest.update(1)
-        await guest.stay()
-
-    async with scripted(act) as server, probed(server.url, after_s=0.2) as probe:
-        silent_s = (await heard(probe, 1)).silent_s
-    assert silent_s["trades"] + 0.2 <= silent_s["positions"] == silent_s["performance"]
-
-
 async def test_a_probe_of_weeks_ago_that_begins_anew_asks_for_no_more_than_a_new_one_would() -> None:
     async def act(guest: Guest) -> None:
         assert datetime.fromisoformat((await guest.subscribed())["from"]) == beginning()
