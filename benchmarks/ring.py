@@ -27,24 +27,26 @@ found no room, `waits` how often the thread was put to sleep by itself, `interru
 runs. The ring is in memory (/dev/shm) and has room for all.
 
 `latency` is from the engine's clock at publish to a consumer that has the event from Kafka, for ten seconds (thirty at
-one event a second) after the first five, and `log_` to the millisecond's end in which Kafka had it in its log. Its
+one event a second) after the first eight, and `log_` to the millisecond's end in which Kafka had it in its log. Its
 broker is as one is that has run for long: with both of Java's compilers, 45 seconds of a thousand events a second
-behind it, a heap of 1 GB and ZGC. The engine sleeps between two events where there is time to. Its total is the
-sidecar's. `idle` is what the sidecar takes of a core while its ring stays empty. `reading` is the reader by itself: a
-full ring to messages, in microseconds an event."""
+behind it, a heap of 4 GB and ZGC, which begins when that is full. The engine sleeps between two events where there is
+time to. Its total is the sidecar's. `idle` is what the sidecar takes of a core while its ring stays empty. `reading` is
+the reader by itself: a full ring to messages, in microseconds an event."""
 PROFILE = """A trade is its way into the slot with the checksum of 248 bytes, and its five texts: to find their ends,
-to copy them, to see that they are UTF-8. By itself a trade takes 40 ns here (60 before texts went in words), and half
-as much again while the other core is busy: the two share their units. The largest figure is the machine's: an
-interrupt, or another process on the core.
+to copy them, to see that they are UTF-8; none of these stands out. The largest figures are the machine's: an
+interrupt, or another process on the core. On another such machine a trade took 90 to 110 ns beside sidecar and broker,
+likely because its two cores shared the units of one; alone it took the same 40 there.
 
-An event waits for the sidecar's next look, a millisecond at most while there is something, or, while Kafka has not
-acknowledged what came before, for 5 ms at most: so a broker that falls behind gets larger requests, not more of them.
-A round takes the sidecar some 35 µs of its own and librdkafka's request. At 1,000 a second each event is a request.
-What is slow then is the broker's Java: as our own small broker has it (one compiler, serial collector, just started) a
-request takes three times as much, and once a second all stand still for 20 ms, so that 99 % are in the log within 14 to
-22 ms. With both compilers and G1, as Kafka's scripts start it, pauses of 10 to 230 ms remain, in which one
-thread copies live objects, likely the linked samples of Kafka's metrics; with ZGC there are none, but for half a second
-in ten to twenty the collector takes a core. At 100,000 a second the engine is always awake, on one of two cores."""
+An event waits for the sidecar's next look, a millisecond at most while there is something, two after a second, or,
+while Kafka has not acknowledged what came before, for 4 ms at most: so a broker that falls behind gets larger requests,
+not more of them. A round takes the sidecar some 35 µs of its own and librdkafka's request. At 1,000 a second each event
+is a request. What is slow then is the broker's Java: as our own small broker has it (one compiler, serial collector,
+just started) a request takes three times as much, and once a second all stand still for 20 ms, so that 99 % are in the
+log within 14 to 22 ms. With both compilers and G1, as Kafka's scripts start it, pauses of 10 to 230 ms remain, in which
+one thread copies live objects, likely the linked samples of Kafka's metrics; with ZGC there are none, but the collector
+takes a core for a quarter of a second: every ten to twenty with a heap of 1 GB, once a minute with 4. Where the
+machine's host gives its cores to others, single rounds at 10,000 a second had 20 to 190 ms. At 100,000 the engine is
+always awake, on one of two cores."""
 EVENTS = 1_000_000
 RATE = 1_000_000
 KINDS = ("trades", "signals")

@@ -21,7 +21,7 @@ from sentio.tracing import traces
 MOST = 10_000
 """Events of a source that are taken at once, and that are under way in all when nothing more is taken."""
 
-GATHERED_S = 0.005
+GATHERED_S = 0.004
 """While Kafka has not acknowledged all, more is taken once so long: a broker whose time goes by requests, not events,
 has a quarter of them at 10,000 events a second, and answers sooner.
 """
@@ -33,7 +33,7 @@ AWAY_S = 1.0
 """Kafka is away when it has not acknowledged for so long; what engines say meanwhile is not taken."""
 
 SHORTEST_S, LONGEST_S = 0.001, 0.03
-IDLE_PART = 0.02
+QUIET_PART = 0.02
 """Between two looks, at sources that hold nothing new or for an acknowledgement, lies this part of the time since there
 was something, within these limits. A look takes a quarter of a millisecond of a processor, most of it to be woken (on
 a virtual one): thirty a second are 0.9 % of it.
@@ -43,18 +43,19 @@ STOP_S = 1.0
 
 
 Wait = Callable[[threading.Event, float], object]
+"""Returns, in a fraction of a second, once there may be something new in the sources, or at once when it is to stop. It
+is given the seconds for which there has been nothing."""
+
+
+def wait_for_next_look(stop: threading.Event, quiet_s: float) -> None:
+    """For sources that do not say when there is something."""
+    stop.wait(min(max(QUIET_PART * quiet_s, SHORTEST_S), LONGEST_S))
 
 
 class Sidecar:
-    """Drains sources until it is told to stop. Used by one thread.
+    """Drains sources until it is told to stop. Used by one thread."""
 
-    ``wait`` returns once there may be something new in the sources, or is to stop, after the seconds it is given at
-    the latest or not long after that.
-    """
-
-    def __init__(
-        self, settings: PublisherSettings, sources: Sequence[Source], wait: Wait = threading.Event.wait
-    ) -> None:
+    def __init__(self, settings: PublisherSettings, sources: Sequence[Source], wait: Wait = wait_for_next_look) -> None:
         self.turned_s = time.monotonic()
         """When the loop last turned, for /livez."""
 
@@ -95,9 +96,9 @@ class Sidecar:
                 if self._turn():
                     last_s = self.turned_s
                 elif self._open:
-                    stop.wait(_pause_s(last_s))
+                    wait_for_next_look(stop, self.turned_s - last_s)
                 else:
-                    self._wait(stop, _pause_s(last_s))
+                    self._wait(stop, self.turned_s - last_s)
             deadline_s = time.monotonic() + STOP_S
             while self._open and not self._settle() and time.monotonic() < deadline_s:
                 time.sleep(SHORTEST_S)
@@ -167,7 +168,3 @@ class Sidecar:
             self._refusals.say(source.name, ())
         if not self._open and not self.waits and (found := self._beats.of(self._sources)) is not None:
             self._publish(found)
-
-
-def _pause_s(since_s: float) -> float:
-    return min(max(IDLE_PART * (time.monotonic() - since_s), SHORTEST_S), LONGEST_S)

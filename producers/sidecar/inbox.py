@@ -22,6 +22,9 @@ from producers.sidecar.source import QUIET_S, Beat, Portion, Refused
 ROOM = 20_000
 """Events that wait at most: who brings more waits, or is sent away."""
 
+LONGEST_S = 0.25
+"""After so long without a line the sidecar looks whether it is to stop, and hears librdkafka."""
+
 FORGOTTEN_S = 3_600.0
 
 SOURCES = 10_000
@@ -180,10 +183,10 @@ class Inbox:
             origin.open += by
             origin.connects = True
 
-    def wait(self, stop: threading.Event, pause_s: float) -> None:
-        """Until something comes, for so long at most; not at all when it is to stop."""
+    def wait(self, stop: threading.Event, quiet_s: float) -> None:  # noqa: ARG002 # of no matter to who is woken
+        """Until something comes; not at all when it is to stop."""
         with self._changed:
-            self._changed.wait_for(lambda: self._waiting or stop.is_set(), pause_s)
+            self._changed.wait_for(lambda: self._waiting or stop.is_set(), LONGEST_S)
 
     def take(self, most: int) -> Portion | None:
         """Whole parcels, as many as there are."""

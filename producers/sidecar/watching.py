@@ -7,6 +7,7 @@ much, and there are fewer.
 import threading
 from collections.abc import Sequence
 
+from producers.sidecar.drain import wait_for_next_look
 from producers.sidecar.rings import RingSource
 
 try:
@@ -14,10 +15,13 @@ try:
 except ModuleNotFoundError:
     sentio_native = None  # not built here
 
-STEP_S = 0.008
-"""Between two looks of native code, at most. With Python's besides it is 0.8 % of a processor; it was 1.4 at 4 ms."""
+SHORTEST_S, LONGEST_S = 0.001, 0.008
+QUIET_PART = 0.002
+"""Between two looks of native code lies this part of the time for which there was nothing, within these limits: 2 ms
+after a second, 8 after four. With Python's looks besides, 8 ms are 0.8 % of a processor; 4 were 1.4.
+"""
 
-LONGEST_S = 0.25
+PYTHON_S = 0.25
 """After so long Python looks, too: whether it is to stop, whether there are other rings."""
 
 
@@ -27,11 +31,12 @@ class Watch:
     def __init__(self, sources: Sequence[RingSource]) -> None:
         self._sources = sources
 
-    def __call__(self, stop: threading.Event, pause_s: float) -> None:
-        """``pause_s``: how long it would be until the next look, if it had to be Python's."""
+    def __call__(self, stop: threading.Event, quiet_s: float) -> None:
+        """``quiet_s``: for how long there was nothing."""
         rings = [source.opened for source in self._sources]
         watched = [ring.watched() for ring in rings if ring is not None]
         if sentio_native is None or not watched:
-            stop.wait(pause_s)
+            wait_for_next_look(stop, quiet_s)
         else:
-            sentio_native.wait_for_records(watched, min(pause_s, STEP_S), LONGEST_S)
+            step_s = min(max(QUIET_PART * quiet_s, SHORTEST_S), LONGEST_S)
+            sentio_native.wait_for_records(watched, step_s, PYTHON_S)

@@ -113,10 +113,10 @@ def _settings() -> "SidecarSettings":
     return settings
 
 
-def _drain(settings: "SidecarSettings", sources: "Sequence[Source]", wait: "Wait" = threading.Event.wait) -> None:
-    from producers.sidecar.drain import Sidecar
+def _drain(settings: "SidecarSettings", sources: "Sequence[Source]", wait: "Wait | None" = None) -> None:
+    from producers.sidecar.drain import Sidecar, wait_for_next_look
 
-    _run(settings, Sidecar(settings, sources, wait))
+    _run(settings, Sidecar(settings, sources, wait or wait_for_next_look))
 
 
 def _run(settings: "SidecarSettings", sidecar: "Sidecar | Bridge") -> None:

@@ -5,10 +5,11 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from producers.sidecar import watching
+from producers.sidecar import inbox, watching
 from producers.sidecar.inbox import Inbox, line_of
 from producers.sidecar.rings import RingSource
 from producers.sidecar.watching import Watch
@@ -26,13 +27,14 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("sentio_native")  # only there are rings watched
-    monkeypatch.setattr(watching, "LONGEST_S", NEVER_S)
+    monkeypatch.setattr(watching, "PYTHON_S", NEVER_S)
+    monkeypatch.setattr(inbox, "LONGEST_S", NEVER_S)
 
 
 @contextmanager
-def waiting(wait: Callable[[threading.Event, float], object], pause_s: float = NEVER_S) -> Iterator[None]:
+def waiting(wait: Callable[[threading.Event, float], object]) -> Iterator[None]:
     """Something waits until the block is over, and has then to come back."""
-    waiter = threading.Thread(target=wait, args=(threading.Event(), pause_s), daemon=True)
+    waiter = threading.Thread(target=wait, args=(threading.Event(), 0.0), daemon=True)
     waiter.start()
     waiter.join(0.05)
     assert waiter.is_alive(), "it did not wait"
@@ -68,21 +70,36 @@ def test_a_ring_that_is_cut_ends_the_wait(driver: Path, tmp_path: Path) -> None:
 
 
 def test_without_an_open_ring_it_waits_until_the_next_look(tmp_path: Path) -> None:
-    Watch([RingSource(tmp_path / "none")])(threading.Event(), 0.001)
+    Watch([RingSource(tmp_path / "none")])(threading.Event(), 0.0)
 
 
 def test_python_looks_now_and_then(driver: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watching, "LONGEST_S", 0.001)
+    monkeypatch.setattr(watching, "PYTHON_S", 0.001)
     source = RingSource(tmp_path / "ring")
     with engines.engine(driver, source.path):
         assert source.take(10) is None
-        Watch([source])(threading.Event(), NEVER_S)
+        Watch([source])(threading.Event(), 0.0)
         source.close()
 
 
+@pytest.mark.parametrize(("quiet_s", "step_s"), [(0.0, 0.001), (1.0, 0.002), (4.0, 0.008), (3_600.0, 0.008)])
+def test_the_longer_a_ring_is_quiet_the_less_often_it_is_looked_at(
+    driver: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quiet_s: float, step_s: float
+) -> None:
+    steps_s: list[float] = []
+    looker = SimpleNamespace(wait_for_records=lambda _, step_s, __: steps_s.append(step_s))
+    monkeypatch.setattr(watching, "sentio_native", looker)
+    source = RingSource(tmp_path / "ring")
+    with engines.engine(driver, source.path):
+        assert source.take(10) is None
+        Watch([source])(threading.Event(), quiet_s)
+        source.close()
+    assert steps_s == [pytest.approx(step_s)]
+
+
 def test_a_line_ends_the_wait(tmp_path: Path) -> None:
-    inbox = Inbox("listen:test")
-    with waiting(inbox.wait):
-        assert inbox.put(inbox.own, [line_of(1, b"{}")], where="a test", done=lambda: None)
-    inbox.wait(threading.Event(), NEVER_S)  # at once: it was not taken
-    assert inbox.take(10)
+    lines = Inbox("listen:test")
+    with waiting(lines.wait):
+        assert lines.put(lines.own, [line_of(1, b"{}")], where="a test", done=lambda: None)
+    lines.wait(threading.Event(), 0.0)  # at once: it was not taken
+    assert lines.take(10)
