@@ -9,7 +9,7 @@ MOTO   := .sentio/moto/.complete
 NODE   := clients/js/node_modules
 PAGE   := gateway/dashboard/page/vendor/.complete
 ARGS   ?=
-WORKERS ?= 2
+WORKERS ?= 3
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .PHONY: setup demo test chaos bench test-containers check format lock clean tools fuzz
@@ -100,7 +100,7 @@ $(MOTO): tests/moto/requirements.txt | tools
 demo: setup
 	@$(BIN)/sentio demo $(if $(ENGINE),--engine $(ENGINE)) $(ARGS)
 
-# In two processes: most tests wait for servers most of the time.
+# In three processes, also on two cores: most tests wait for servers most of the time.
 test: setup $(PUSHER) $(SCHEMATHESIS) $(MOTO) $(NODE)/.complete
 	$(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 

@@ -266,7 +266,7 @@ def test_unusable_trip_stops_the_play_at_its_entry(tmp_path: Path) -> None:
     ("change", "complaint"),
     [
         ({"volume": -1}, "volume is -1"),
-        ({"close": "10"}, "close is 10"),
+        ({"close": "10"}, "close is '10'"),
         ({"timestamp_ms": ms(-9)}, "not after the bar before it"),
     ],
 )
