@@ -23,7 +23,7 @@ MOST = 10_000
 
 GATHERED_S = 0.004
 """While Kafka has not acknowledged all, more is taken once so long: a broker whose time goes by requests, not events,
-has a quarter of them at 10,000 events a second, and answers sooner.
+has a fraction of them at 10,000 events a second, and answers sooner.
 """
 
 OPEN_S = 0.2
@@ -32,24 +32,33 @@ OPEN_S = 0.2
 AWAY_S = 1.0
 """Kafka is away when it has not acknowledged for so long; what engines say meanwhile is not taken."""
 
-SHORTEST_S, LONGEST_S = 0.001, 0.03
-QUIET_PART = 0.02
-"""Between two looks, at sources that hold nothing new or for an acknowledgement, lies this part of the time since there
-was something, within these limits. A look takes a quarter of a millisecond of a processor, most of it to be woken (on
-a virtual one): thirty a second are 0.9 % of it.
+SHORTEST_S = 0.001
+"""Between two looks, at sources that hold nothing new or for an acknowledgement."""
+
+QUIET_PART, LONGEST_S = 0.02, 0.03
+"""Between two looks of Python's lies this part of the time since there was something, and so long at most. A look takes
+a quarter of a millisecond of a processor, most of it to be woken (on a virtual one): thirty a second are 0.9 % of it.
 """
+
+TURN_S = 0.25
+"""After so long the sidecar's thread turns, whatever it waits for: it may have to stop, and hears librdkafka."""
 
 STOP_S = 1.0
 
 
 Wait = Callable[[threading.Event, float], object]
-"""Returns, in a fraction of a second, once there may be something new in the sources, or at once when it is to stop. It
-is given the seconds for which there has been nothing."""
+"""Returns once there may be something new in the sources, after `TURN_S` at the latest. It is given the seconds for
+which there has been nothing."""
+
+
+def pause_s(quiet_s: float, *, part: float = QUIET_PART, longest_s: float = LONGEST_S) -> float:
+    """How long it is until the next look, after so many seconds without anything."""
+    return min(max(part * quiet_s, SHORTEST_S), longest_s)
 
 
 def wait_for_next_look(stop: threading.Event, quiet_s: float) -> None:
     """For sources that do not say when there is something."""
-    stop.wait(min(max(QUIET_PART * quiet_s, SHORTEST_S), LONGEST_S))
+    stop.wait(pause_s(quiet_s))
 
 
 class Sidecar:

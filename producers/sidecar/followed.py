@@ -173,7 +173,3 @@ def _check_count(row: Row, book: Book) -> None:
 
 def _texts(amounts: Mapping[str, Decimal]) -> dict[str, str]:
     return {symbol: str(amount) for symbol, amount in amounts.items()}
-
-
-def _amounts(texts: Mapping[str, str]) -> dict[str, Decimal]:
-    return {symbol: Decimal(text) for symbol, text in texts.items()}

@@ -16,14 +16,12 @@ from uuid import UUID
 from uuid_utils import uuid7
 
 from producers.sidecar.documents import Read, Unusable, event_of, parse
+from producers.sidecar.drain import TURN_S
 from producers.sidecar.numbered import Numbered, messages
 from producers.sidecar.source import QUIET_S, Beat, Portion, Refused
 
 ROOM = 20_000
 """Events that wait at most: who brings more waits, or is sent away."""
-
-LONGEST_S = 0.25
-"""After so long without a line the sidecar looks whether it is to stop, and hears librdkafka."""
 
 FORGOTTEN_S = 3_600.0
 
@@ -186,7 +184,7 @@ class Inbox:
     def wait(self, stop: threading.Event, quiet_s: float) -> None:  # noqa: ARG002 # of no matter to who is woken
         """Until something comes; not at all when it is to stop."""
         with self._changed:
-            self._changed.wait_for(lambda: self._waiting or stop.is_set(), LONGEST_S)
+            self._changed.wait_for(lambda: self._waiting or stop.is_set(), TURN_S)
 
     def take(self, most: int) -> Portion | None:
         """Whole parcels, as many as there are."""

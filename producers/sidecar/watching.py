@@ -7,7 +7,7 @@ much, and there are fewer.
 import threading
 from collections.abc import Sequence
 
-from producers.sidecar.drain import wait_for_next_look
+from producers.sidecar.drain import TURN_S, pause_s, wait_for_next_look
 from producers.sidecar.rings import RingSource
 
 try:
@@ -15,14 +15,10 @@ try:
 except ModuleNotFoundError:
     sentio_native = None  # not built here
 
-SHORTEST_S, LONGEST_S = 0.001, 0.008
-QUIET_PART = 0.002
-"""Between two looks of native code lies this part of the time for which there was nothing, within these limits: 2 ms
-after a second, 8 after four. With Python's looks besides, 8 ms are 0.8 % of a processor; 4 were 1.4.
+QUIET_PART, LONGEST_S = 0.002, 0.008
+"""Between two looks of native code lies this part of the time for which there was nothing, and so long at most: 2 ms
+after a second, 8 after four. With Python's turns besides, 8 ms are 0.7 to 0.8 % of a processor; 4 were 1.4.
 """
-
-PYTHON_S = 0.25
-"""After so long Python looks, too: whether it is to stop, whether there are other rings."""
 
 
 class Watch:
@@ -38,5 +34,5 @@ class Watch:
         if sentio_native is None or not watched:
             wait_for_next_look(stop, quiet_s)
         else:
-            step_s = min(max(QUIET_PART * quiet_s, SHORTEST_S), LONGEST_S)
-            sentio_native.wait_for_records(watched, step_s, PYTHON_S)
+            step_s = pause_s(quiet_s, part=QUIET_PART, longest_s=LONGEST_S)
+            sentio_native.wait_for_records(watched, step_s, TURN_S)

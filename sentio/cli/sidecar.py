@@ -86,9 +86,10 @@ def follow(
     settle_s: Annotated[float, typer.Option(help="How long one file may lag behind the others.", min=0.01)] = 1.0,
 ) -> None:
     """Follow the log files of an engine while it writes them, or folders of them named by day."""
+    from producers.sidecar.drain import wait_for_next_look
     from producers.sidecar.follow import Follower
 
-    _drain(_settings(), [Follower(folder, engine=engine, settle_s=settle_s)])
+    _drain(_settings(), [Follower(folder, engine=engine, settle_s=settle_s)], wait_for_next_look)
 
 
 @app.command()
@@ -113,10 +114,10 @@ def _settings() -> "SidecarSettings":
     return settings
 
 
-def _drain(settings: "SidecarSettings", sources: "Sequence[Source]", wait: "Wait | None" = None) -> None:
-    from producers.sidecar.drain import Sidecar, wait_for_next_look
+def _drain(settings: "SidecarSettings", sources: "Sequence[Source]", wait: "Wait") -> None:
+    from producers.sidecar.drain import Sidecar
 
-    _run(settings, Sidecar(settings, sources, wait or wait_for_next_look))
+    _run(settings, Sidecar(settings, sources, wait))
 
 
 def _run(settings: "SidecarSettings", sidecar: "Sidecar | Bridge") -> None:

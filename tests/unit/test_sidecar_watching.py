@@ -27,8 +27,8 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("sentio_native")  # only there are rings watched
-    monkeypatch.setattr(watching, "PYTHON_S", NEVER_S)
-    monkeypatch.setattr(inbox, "LONGEST_S", NEVER_S)
+    monkeypatch.setattr(watching, "TURN_S", NEVER_S)
+    monkeypatch.setattr(inbox, "TURN_S", NEVER_S)
 
 
 @contextmanager
@@ -74,7 +74,7 @@ def test_without_an_open_ring_it_waits_until_the_next_look(tmp_path: Path) -> No
 
 
 def test_python_looks_now_and_then(driver: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watching, "PYTHON_S", 0.001)
+    monkeypatch.setattr(watching, "TURN_S", 0.001)
     source = RingSource(tmp_path / "ring")
     with engines.engine(driver, source.path):
         assert source.take(10) is None
