@@ -138,7 +138,7 @@ def loads(browser: Browser, url: str, case: Case) -> list[Figures]:
             with ExitStack() as stack:
                 context = kept
                 if not case.again:
-                    context = stack.enter_context(browser.new_context(viewport=case.viewport))  # type: ignore[arg-type]
+                    context = stack.enter_context(browser.new_context(viewport=case.viewport))  # type: ignore[arg-type] # a mapping is what it takes
                 found.append(_visit(context, url, case))
     return found[1:]
 

@@ -90,7 +90,7 @@ class EventPublisher:
         self._callers: dict[str, None] = {}
         if self._traces:
             # In its place, so that without traces nothing is asked of each event.
-            self._publish, self.publish = self.publish, self._publish_traced  # type: ignore[method-assign]
+            self._publish, self.publish = self.publish, self._publish_traced  # type: ignore[method-assign] # once, before any call
         self._once = log.OncePer()
         self._lock = threading.Lock()
         self._queue = Waiting()

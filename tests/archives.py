@@ -43,7 +43,7 @@ def s3_server() -> Iterator[str]:
         port = free_port(None)
         server = subprocess.Popen([MOTO, "-H", "127.0.0.1", "-p", str(port)], stderr=subprocess.DEVNULL)
         try:
-            if until(lambda: answers(port) or server.poll() is not None, timeout_s=60) and server.poll() is None:  # noqa: B023
+            if until(lambda: answers(port) or server.poll() is not None, timeout_s=60) and server.poll() is None:  # noqa: B023 - called at once
                 client = fs.S3FileSystem(
                     access_key="key", secret_key="secret", scheme="http", endpoint_override=f"127.0.0.1:{port}",
                     region="us-east-1", allow_bucket_creation=True,

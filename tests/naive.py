@@ -91,7 +91,7 @@ def _of_minutes(minutes: Sequence[Numbered], *, drawn_down: bool) -> dict[str, A
     names = ("equity_open", "equity_high", "equity_low", "equity_close", "equity_return", "max_drawdown")
     if not minutes:
         return dict.fromkeys(names)
-    states = sorted((each.event.minute_at, each.producer, each.sequence, each.event.equity) for each in minutes)  # type: ignore[union-attr]
+    states = sorted((each.event.minute_at, each.producer, each.sequence, each.event.equity) for each in minutes)  # type: ignore[union-attr] # all of that kind
     equity = [state[3] for state in states]
     gain = _announceable(_ratio(equity[-1] - equity[0], equity[0], 10))
     last_of_minute = {start_of("MINUTE", state[0]): state[3] for state in states}

@@ -16,7 +16,7 @@ from sentio.kafka import Place
 AT_MOST = 20_000
 WAIT_S = 0.1
 
-_GONE = {KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE}  # noqa: SLF001
+_GONE = {KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE}  # noqa: SLF001 - its public name
 
 
 class Gone(Fatal):

@@ -119,7 +119,7 @@ class Throughput:
         if self._described_s is None or now_s >= self._described_s + DESCRIBED_S:
             self._describe()
             self._described_s = now_s = time.monotonic()
-        ends = self._ends(self._places, OffsetSpec.latest())  # type: ignore[no-untyped-call]
+        ends = self._ends(self._places, OffsetSpec.latest())  # type: ignore[no-untyped-call] # theirs has no types
         self._samples.append((now_s, ends))
         while self._samples[0][0] < now_s - ERRORS_S:
             self._samples.popleft()
@@ -147,7 +147,7 @@ class Throughput:
         states = kafka.describe(self._settings.kafka, [name + end for name in names for end in ("", DEAD_SUFFIX)])
         self._places = [(name, number) for name, state in states.items() for number in range(state.partitions)]
         letters = [place for place in self._places if place[0].endswith(DEAD_SUFFIX)]
-        self._begins = self._ends(letters, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
+        self._begins = self._ends(letters, OffsetSpec.earliest())  # type: ignore[no-untyped-call] # theirs has no types
 
     def _ends(self, places: list[Place], spec: Any) -> dict[str, int]:
         """Sum of the offsets of each topic's partitions."""

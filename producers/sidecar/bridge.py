@@ -144,7 +144,7 @@ class Bridge:
         error = message.error()
         if error is None:
             return True
-        if error.code() in {KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE}:  # noqa: SLF001
+        if error.code() in {KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE}:  # noqa: SLF001 - its public name
             raise Fatal(f"{message.topic()}[{message.partition()}]: {error.str()}: what lies between is lost")
         self._say(error.name(), error.str())
         return False
@@ -224,7 +224,7 @@ class Bridge:
         """What the failure means."""
         if isinstance(failure, KafkaException):
             error: KafkaError = failure.args[0]
-            if error.code() in {KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.PRODUCER_FENCED}:  # noqa: SLF001
+            if error.code() in {KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.PRODUCER_FENCED}:  # noqa: SLF001 - its public name
                 raise Fatal(f"another bridge named {self._group} has begun; this one ends") from failure
             self._say("kafka", error.str())
         else:

@@ -58,7 +58,7 @@ class Finder:
         found = Found(read.prices, read.ignored)
         for index, text in read.unsure:
             [event] = events(b"[%b]" % text)
-            if self._swap(found, index, event, lambda text=text: text):  # type: ignore[misc]
+            if self._swap(found, index, event, lambda text=text: text):  # type: ignore[misc] # bound now
                 return None  # among the others it has its place
         for index, text, reason in read.worthless:
             found.refused.append(Refused(index, helius.signature_of(_exact(text)), reason, text))
@@ -71,7 +71,7 @@ class Finder:
         found = Found()
         swaps = []
         for index, event in enumerate(events(body)):
-            if swap := self._swap(found, index, event, lambda index=index: came()[index]):  # type: ignore[misc]
+            if swap := self._swap(found, index, event, lambda index=index: came()[index]):  # type: ignore[misc] # bound now
                 swaps.append((index, swap))
         for index, swap in sorted(swaps, key=lambda one: (one[1].at_s, one[1].slot)):
             try:

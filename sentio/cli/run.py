@@ -100,7 +100,7 @@ def _consume(kind: "type[Consumer]") -> None:
     settings = load(kind.settings_kind)
     stop = threading.Event()
     on_stop(stop.set)
-    consumer = kind(settings) if kind.owns_offsets else kind()  # type: ignore[call-arg]
+    consumer = kind(settings) if kind.owns_offsets else kind()  # type: ignore[call-arg] # as its kind is made
     to_collector = traces(settings, process=kind.name)
     group = Group(consumer, settings, stop=stop, traces=to_collector)
     if settings.metrics_port is not None:

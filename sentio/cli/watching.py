@@ -118,7 +118,7 @@ def _plain(value: Any) -> Any:
 def _own_gateway(settings: StreamSettings) -> str:
     """The one that `sentio run stream` starts with the settings of this shell."""
     scheme = "wss" if settings.stream_tls_certificate else "ws"
-    host = "127.0.0.1" if settings.stream_host in ("0.0.0.0", "::") else settings.stream_host  # noqa: S104
+    host = "127.0.0.1" if settings.stream_host in ("0.0.0.0", "::") else settings.stream_host  # noqa: S104 - compared with, not bound to
     return f"{scheme}://{host}:{settings.stream_port}"
 
 

@@ -7,8 +7,8 @@ Nothing is ever pulled: an image is used where the engine has it, Testcontainers
 import os
 import socket
 
-import docker  # type: ignore[import-untyped]
-from docker.errors import DockerException  # type: ignore[import-untyped]
+import docker  # type: ignore[import-untyped] # it has no types
+from docker.errors import DockerException  # type: ignore[import-untyped] # it has no types
 from testcontainers.core.config import testcontainers_config
 from testcontainers.core.container import DockerContainer
 from testcontainers.core.wait_strategies import LogMessageWaitStrategy
@@ -64,7 +64,7 @@ class ServerContainer(DockerContainer):
         local = self.get_docker_client().host() in LOOPBACK
         if local:
             # Docker takes (address, port) too, none being any free port; the type knows only ports.
-            self.ports[f"{port}/tcp"] = ("127.0.0.1", None)  # type: ignore[assignment]
+            self.ports[f"{port}/tcp"] = ("127.0.0.1", None)  # type: ignore[assignment] # an address is allowed, not declared
         else:
             self.with_exposed_ports(port)
 

@@ -54,7 +54,7 @@ def test_exporter_shows_groups_topics_dead_letters_and_beats(settings: ConsumerS
     for name in GROUPS:
         reads = Reads(name)
         with running(reads, settings):
-            until(lambda reads=reads: reads.records == 6)  # type: ignore[misc]
+            until(lambda reads=reads: reads.records == 6)  # type: ignore[misc] # bound now
     trades = f"{settings.topic_prefix}.trades.executed"
     producer = Producer({"enable.idempotence": True, "bootstrap.servers": settings.kafka})
     long_ago_ms = int((now - timedelta(hours=1)).timestamp() * 1_000)

@@ -195,7 +195,7 @@ def test_process_that_got_the_pid_of_a_dead_server_is_left_alone(tmp_path: Path)
     ours = {"name": "kafka", "command": "java", "pid": os.getpid(), "started": "another time", "port": 9092}
     record.write_text(json.dumps(ours))
 
-    processes.stop(Record(**ours))  # type: ignore[arg-type]
+    processes.stop(Record(**ours))  # type: ignore[arg-type] # they are what it has
 
     assert processes.leftover(record) is None
     assert not record.exists()

@@ -57,7 +57,7 @@ class Pair:
 
     async def joined(self, *, is_so: bool = True) -> None:
         async with asyncio.timeout(DEADLINE_S):
-            while any(one.registry.joined != is_so for one in self.both if one.registry):  # noqa: ASYNC110
+            while any(one.registry.joined != is_so for one in self.both if one.registry):  # noqa: ASYNC110 - it has no event for it
                 await asyncio.sleep(0.005)
 
     def known(self) -> dict[str, int]:
@@ -426,7 +426,7 @@ async def test_places_of_a_killed_gateway_are_free_again_after_its_lease(
         async with stage(PythonDescriptors(), **options) as running, asyncio.timeout(DEADLINE_S):
             assert another.stdout
             port = int(await another.stdout.readline())
-            while not (running.registry and running.registry.joined):  # noqa: ASYNC110
+            while not (running.registry and running.registry.joined):  # noqa: ASYNC110 - it has no event for it
                 await asyncio.sleep(0.005)
             async with connect(f"ws://127.0.0.1:{port}{path_of('ada')}") as there:
                 await there.recv()

@@ -353,4 +353,4 @@ def test_channels_that_are_not_known_are_refused_before_anything_connects() -> N
     with pytest.raises(ValueError, match="no channel 'tradez'; there are trades"):
         sentio_client.Stream("ws://x", ["tradez"])
     with pytest.raises(ValueError, match="time zone"):
-        sentio_client.Stream("ws://x", ["trades"], since=datetime(2025, 10, 10))  # noqa: DTZ001
+        sentio_client.Stream("ws://x", ["trades"], since=datetime(2025, 10, 10))  # noqa: DTZ001 - without a zone is what is refused

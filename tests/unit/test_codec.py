@@ -30,7 +30,7 @@ def test_every_event_comes_back_as_it_was_encoded(batch: tuple[str, pa.RecordBat
 
 
 @given(st.binary(max_size=300), st.booleans())
-def test_any_bytes_are_decoded_or_given_back_with_a_reason(noise: bytes, framed: bool) -> None:  # noqa: FBT001
+def test_any_bytes_are_decoded_or_given_back_with_a_reason(noise: bytes, framed: bool) -> None:  # noqa: FBT001 - given by name
     message = FRAME.pack(0, current("TradeExecuted").id) + noise if framed else noise
     decoded = decode("TradeExecuted", [encoded(trade()), message])
     assert decoded.kept[0] == 0

@@ -88,7 +88,7 @@ class Clock(datetime):
     shown = datetime.now(UTC)
 
     @classmethod
-    def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
+    def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override] # a plain datetime will do
         return cls.shown.astimezone(tz)
 
 

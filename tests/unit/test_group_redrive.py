@@ -14,7 +14,7 @@ REDRIVEN = f"{TOPIC}.redrive.notebook"
 def redrive(broker: FakeBroker, *values: bytes, **more: object) -> None:
     producer = broker.producer({})
     for value in values:
-        producer.produce(REDRIVEN, value, **more)  # type: ignore[arg-type]
+        producer.produce(REDRIVEN, value, **more)  # type: ignore[arg-type] # what is given fits
 
 
 def test_redrive_topic_made_while_the_group_runs_is_read_by_that_group_alone(broker: FakeBroker) -> None:

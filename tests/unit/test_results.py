@@ -53,9 +53,9 @@ def test_statistics_of_the_recorded_fills_are_those_of_the_engine(
         "winning_trades": len(wins),
         "losing_trades": len(losses),
         "win_rate": (Decimal(len(wins)) / len(pnls)).quantize(FOUR),
-        "avg_win": (sum(wins) / len(wins)).quantize(FOUR),  # type: ignore[union-attr]
-        "avg_loss": (sum(losses) / len(losses)).quantize(FOUR),  # type: ignore[union-attr]
-        "profit_factor": (sum(wins) / sum(losses)).quantize(FOUR),  # type: ignore[union-attr]
+        "avg_win": (sum(wins) / len(wins)).quantize(FOUR),  # type: ignore[union-attr] # a Decimal, since there are some
+        "avg_loss": (sum(losses) / len(losses)).quantize(FOUR),  # type: ignore[union-attr] # a Decimal, since there are some
+        "profit_factor": (sum(wins) / sum(losses)).quantize(FOUR),  # type: ignore[union-attr] # a Decimal, since there are some
         "final_equity": of(PerformanceMinute, played)[-1].equity.quantize(FOUR),
         "total_return": of(PerformanceMinute, played)[-1].day_return.quantize(FOUR),
     }

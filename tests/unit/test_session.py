@@ -98,7 +98,7 @@ def test_unrealized_pnl_of_the_account_is_that_of_its_positions_until_the_first_
     with_short = set()
     for event in events(folder):
         if isinstance(event, PositionUpdated):
-            of_positions[event.updated_at] += event.unrealized_pnl  # type: ignore[assignment]
+            of_positions[event.updated_at] += event.unrealized_pnl  # type: ignore[assignment] # a Decimal from then on
             with_short |= {event.updated_at} if event.quantity < 0 else set()
         if isinstance(event, PerformanceMinute) and event.minute_at not in with_short:
             assert abs(of_positions[event.minute_at] - event.unrealized_pnl) <= Decimal("0.000005")

@@ -50,7 +50,7 @@ def refused(document: Any) -> str:
 def test_amounts_are_the_decimals_that_were_written_rounded_once_half_even() -> None:
     text = '{"price": 1379.99000000000165, "quantity": 2.000000005, "fees": "0.0000015"}'
     event = event_of(TRADE | parse(text)).event  # type: ignore[operator] # an object
-    assert (event.price, event.quantity, event.fees) == (  # type: ignore[attr-defined]
+    assert (event.price, event.quantity, event.fees) == (  # type: ignore[attr-defined] # of the kind that was asked for
         Decimal("1379.9900000000"),
         Decimal("2.00000000"),
         Decimal("0.000002"),

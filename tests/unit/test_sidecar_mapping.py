@@ -48,12 +48,12 @@ def test_a_message_gives_an_event_for_each_entry_of_its_list(tmp_path: Path) -> 
         ' "pnl": 3}]}}'
     )
     events = [read.event for read in found.events(parse(message))]
-    assert [(event.symbol, event.quantity, event.account) for event in events] == [  # type: ignore[attr-defined]
+    assert [(event.symbol, event.quantity, event.account) for event in events] == [  # type: ignore[attr-defined] # of the kind that was asked for
         ("TQQQ", 5, "paper-1"),
         ("SQQQ", 0, "paper-1"),
     ]
-    assert events[0].average_entry == Decimal("10.1")  # type: ignore[attr-defined]
-    assert events[0].updated_at.timestamp() == 1760103000.25  # type: ignore[attr-defined]
+    assert events[0].average_entry == Decimal("10.1")  # type: ignore[attr-defined] # of the kind that was asked for
+    assert events[0].updated_at.timestamp() == 1760103000.25  # type: ignore[attr-defined] # of the kind that was asked for
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_fractions_of_the_file_are_decimals(tmp_path: Path) -> None:
     [found] = load(write(tmp_path, POSITIONS.replace('mark = "mark"', "mark = { value = 10.1 }")))
     entry = '{"symbol": "A", "size": {"shares": 1}, "entry": 1, "pnl": 0}'
     [read] = found.events(parse('{"account": "a", "ts": 1, "book": {"positions": [' + entry + "]}}"))
-    assert read.event.mark == Decimal("10.1")  # type: ignore[attr-defined]
+    assert read.event.mark == Decimal("10.1")  # type: ignore[attr-defined] # of the kind that was asked for
 
 
 def test_words_stand_for_words(tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def test_words_are_spelled_as_in_json(tmp_path: Path, said: str, symbol: str) ->
     text = POSITIONS.replace('symbol = "symbol"', f'symbol = {{ from = "^way", words = {{ {words} }} }}')
     [found] = load(write(tmp_path, text))
     [read] = found.events(parse(MESSAGE % f'"way": {said}, "ts": 1'))
-    assert read.event.symbol == symbol  # type: ignore[attr-defined]
+    assert read.event.symbol == symbol  # type: ignore[attr-defined] # of the kind that was asked for
 
 
 @pytest.mark.parametrize("said", ["True", "[]", "{}"])
@@ -134,7 +134,7 @@ def test_other_spellings_are_no_words(tmp_path: Path, said: str) -> None:
 def test_times_are_rounded_to_the_microsecond(tmp_path: Path, unit: str, said: str, microseconds: int) -> None:
     [found] = load(write(tmp_path, POSITIONS.replace('unit = "s"', f'unit = "{unit}"')))
     [read] = found.events(parse(MESSAGE % f'"ts": {said}'))
-    assert read.event.updated_at == EPOCH + timedelta(microseconds=microseconds)  # type: ignore[attr-defined]
+    assert read.event.updated_at == EPOCH + timedelta(microseconds=microseconds)  # type: ignore[attr-defined] # of the kind that was asked for
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,7 @@ def test_refused_events_are_sent_as_they_came(sending: Letters, between: bytes) 
         assert [(each.index, each.event) for each in found.refused] == list(enumerate(EVENTS, 1))
     for each in found.refused:
         sending.send(each.event, index=each.index, signature=each.signature, reason=each.reason)
-    assert [value for value, _ in sending._producer.given] == EVENTS  # type: ignore[attr-defined]
+    assert [value for value, _ in sending._producer.given] == EVENTS  # type: ignore[attr-defined] # a fake has it
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32-le"])
@@ -92,7 +92,7 @@ def test_any_body_that_can_be_read_has_texts(inner: str) -> None:
 def test_of_a_long_event_only_the_reason_is_kept(sending: Letters) -> None:
     event = b'"%b"' % (b"x" * letters.LONGEST_BYTES)
     sending.send(event, index=3, signature=None, reason="why")
-    [(value, headers)] = sending._producer.given  # type: ignore[attr-defined]
+    [(value, headers)] = sending._producer.given  # type: ignore[attr-defined] # a fake has it
     assert value is None
     assert (headers["source.index"], headers["error.message"]) == (b"3", b"why")
     assert headers["value.dropped_bytes"] == str(len(event)).encode()

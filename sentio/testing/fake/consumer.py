@@ -126,14 +126,14 @@ class FakeConsumer:
             group.committed.update({place: asked.offset for place, asked in _places(offsets).items()})
             return None if asynchronous else offsets
 
-    def committed(self, partitions: list[TopicPartition], timeout: float = -1) -> list[TopicPartition]:  # noqa: ARG002
+    def committed(self, partitions: list[TopicPartition], timeout: float = -1) -> list[TopicPartition]:  # noqa: ARG002 - as the real one has it
         with self._broker.changed:
             for place in _places(partitions):
                 self._broker.log(place)
             known = self._broker.group(self.group_id).committed
             return [TopicPartition(*place, known.get(place, OFFSET_INVALID)) for place in _places(partitions)]
 
-    def offsets_for_times(self, partitions: list[TopicPartition], timeout: float = -1) -> list[TopicPartition]:  # noqa: ARG002
+    def offsets_for_times(self, partitions: list[TopicPartition], timeout: float = -1) -> list[TopicPartition]:  # noqa: ARG002 - as the real one has it
         """First offset at or after each time, -1 where there is none; of a logical offset the one behind it."""
         with self._broker.changed:
             return [
