@@ -3,8 +3,8 @@
 import asyncio
 import socket
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -195,3 +195,17 @@ async def stage(descriptors: Descriptors, **options: Any) -> AsyncIterator[Stage
         await asyncio.wait(tasks)
         if registry:
             await registry.close()
+
+
+Begin = Callable[..., AbstractAsyncContextManager[Stage]]
+"""`stage` with the options it is given."""
+
+
+async def live(phone: Phone, channel: str, **wishes: Any) -> None:
+    await phone.say(id=1, op="subscribe", channels=[channel], **wishes)
+    await phone.next("snapshot")
+    await phone.nothing_more()  # and it has joined
+
+
+def sequences(frames: list[dict[str, Any]]) -> list[int]:
+    return [frame["data"]["sequence"] for frame in frames]

@@ -1,12 +1,14 @@
-"""The REST API on a real database, a platform for the gateway of the stream, and replays on a real broker."""
+"""The REST API on a real database, platforms and stages for the gateway of the stream, and replays on a real broker."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 from pydantic import SecretStr
 
+from gateway.stream import registry
+from gateway.stream.descriptors import Descriptors, PythonDescriptors, descriptors
 from sentio.config import RestSettings
 from sentio.database import migrate
 from sentio.stack.kafka import KafkaServer
@@ -14,6 +16,7 @@ from sentio.testing.servers import Kafka, fresh_prefix
 from tests.gateways import Platform, make_platform
 from tests.replays import Replays, make_replays
 from tests.rest import Rows, served
+from tests.stages import Begin, stage
 
 
 @pytest.fixture
@@ -54,3 +57,17 @@ def own_replay(
 ) -> Replays:
     """The same, on a broker of its own."""
     return make_replays(Kafka(own_kafka.address or "", fresh_prefix()), tmp_path, monkeypatch, capsys)
+
+
+@pytest.fixture(params=[PythonDescriptors, descriptors], ids=["python", "native"])
+def begin(request: pytest.FixtureRequest) -> Begin:
+    """A stage; where native/ is not built both are Python's."""
+    made: Callable[[], Descriptors] = request.param
+    return lambda **options: stage(made(), **options)
+
+
+@pytest.fixture
+def redis_tried_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Redis is tried again at once."""
+    monkeypatch.setattr(registry, "PAUSE_S", 0.05)
+    monkeypatch.setattr(registry, "LONGEST_PAUSE_S", 0.1)

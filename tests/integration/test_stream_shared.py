@@ -5,10 +5,7 @@ import json
 import os
 import signal
 import sys
-import time
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import UTC, datetime
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -24,81 +21,14 @@ from gateway.shared import BOUND_S
 from gateway.stream import registry
 from gateway.stream.connection import Connection
 from gateway.stream.descriptors import PythonDescriptors
-from gateway.watch.meters import connected
-from sentio.config import StreamSettings, WatchSettings, load
+from sentio.config import StreamSettings
 from sentio.stack.redis import RedisServer
 from tests.gateways import DEADLINE_S, process
+from tests.pairs import SIGNER, pair, path_of, whose
 from tests.stages import HANDSHAKE, Stage, stage
-from tests.tokens import edwards, keys_file
+from tests.tokens import keys_file
 
-pytestmark = pytest.mark.anyio
-
-SIGNER = edwards("now")
-
-
-@pytest.fixture
-def anyio_backend() -> tuple[str, dict[str, bool]]:
-    return "asyncio", {"use_uvloop": True}
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Redis is tried again at once."""
-    monkeypatch.setattr(registry, "PAUSE_S", 0.05)
-    monkeypatch.setattr(registry, "LONGEST_PAUSE_S", 0.1)
-
-
-class Pair:
-    """Two gateways, and what Redis knows of them."""
-
-    def __init__(self, first: Stage, second: Stage, server: RedisServer) -> None:
-        self.both = (first, second)
-        self.server = server
-
-    async def joined(self, *, is_so: bool = True) -> None:
-        async with asyncio.timeout(DEADLINE_S):
-            while any(one.registry.joined != is_so for one in self.both if one.registry):  # noqa: ASYNC110 - it has no event for it
-                await asyncio.sleep(0.005)
-
-    def known(self) -> dict[str, int]:
-        """Places that are taken, on all instances together."""
-        found: dict[str, int] = {}
-        with Redis.from_url(self.server.address, decode_responses=True) as redis:
-            for key in redis.scan_iter("sentio:gateway:places:*"):
-                for place, taken in redis.hgetall(key).items():
-                    found[place] = found.get(place, 0) + int(taken)
-        return found
-
-    async def knows(self, wanted: dict[str, int]) -> None:
-        ends_s = time.monotonic() + DEADLINE_S
-        while (known := self.known()) != wanted:
-            assert time.monotonic() < ends_s, known
-            await asyncio.sleep(0.005)
-
-
-@asynccontextmanager
-async def pair(server: RedisServer, folder: Path, **options: Any) -> AsyncIterator[Pair]:
-    known = {
-        "redis": SecretStr(server.address),
-        "auth_keys": keys_file(folder, SIGNER),
-        "auth_anonymous": "trades",
-        "proxies": "127.0.0.0/8",
-    }
-    async with (
-        stage(PythonDescriptors(), **(known | options)) as first,
-        stage(PythonDescriptors(), **(known | options)) as second,
-    ):
-        made = Pair(first, second, server)
-        await made.joined()
-        yield made
-
-
-def path_of(user: str) -> str:
-    return f"/?token={SIGNER.token('trades', sub=user)}"
-
-
-def whose(address: str) -> dict[str, Any]:
-    return {"additional_headers": {"X-Forwarded-For": address}}
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("redis_tried_at_once")]
 
 
 async def refused(running: Stage, path: str = "", **options: Any) -> str:
@@ -298,97 +228,6 @@ async def test_connection_that_goes_while_the_others_are_asked_takes_no_place(
             await made.knows({"user cyd": 1, "address 127.0.0.1": 1})
 
 
-async def test_user_is_seen_and_disconnected_on_all_gateways(
-    own_redis: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("SENTIO_REDIS", own_redis.address)
-    odd = "ada [x]* lovelace"
-    async with pair(own_redis, tmp_path) as made:
-        one, other = made.both
-        async with (
-            one.phone(path_of(odd), **whose("203.0.113.9")) as first,
-            other.phone(path_of(odd)) as second,
-            other.phone(path_of("ada")) as ada,
-            other.phone() as nobody,
-        ):
-            await second.subscribe("trades")
-            status, everyone = await command("clients", "list", "--json")
-            assert status == 0
-            assert sorted(client["user"] for client in json.loads(everyone)) == ["", "ada", odd, odd]
-            status, shown = await command("clients", "list", odd, "--json")
-            listed = json.loads(shown)
-            assert {client["address"] for client in listed} == {"203.0.113.9", "127.0.0.1"}
-            assert len({client["instance"] for client in listed}) == 2
-            assert datetime.fromisoformat(listed[0]["opened_at"]) <= datetime.now(UTC)
-            await listening(own_redis, 2)
-            with Redis.from_url(own_redis.address) as redis:
-                redis.publish("sentio:gateway:disconnect", b"\xff")  # somebody else's noise
-            done = asyncio.create_task(command("clients", "disconnect", odd))
-            for phone in (first, second):
-                assert await phone.close_code() == (4403, "disconnected by an operator")
-            assert await done == (0, f"{odd}: 2 connections closed; 2 instances heard of it\n")
-            assert await command("clients", "list", odd, "--json") == (0, "[]\n")
-            await ada.nothing_more()
-            await nobody.nothing_more()
-            status, table = await command("clients", "list")
-            assert "2 connections" in table
-            assert "ada" in table
-
-
-async def test_watcher_counts_clients_by_gateway_and_by_what_they_say_they_are(
-    own_redis: RedisServer, tmp_path: Path
-) -> None:
-    async with pair(own_redis, tmp_path) as made, AsyncExitStack() as open_ones:
-        for running, products in zip(made.both, (("app/1.0", "app/1.0", "app/2.0"), ("app/1.0",)), strict=True):
-            for product in products:
-                await open_ones.enter_async_context(running.phone(f"/?client={product}"))
-        watching = load(WatchSettings, redis=SecretStr(own_redis.address))
-        counts: dict[str, dict[str, int]] = {}
-        for row in await asyncio.to_thread(connected, watching) or ():
-            counts.setdefault(row["instance"], {})[row["client"]] = row["count"]
-        assert sorted(counts.values(), key=len) == [{"app/1.0": 1}, {"app/1.0": 2, "app/2.0": 1}]
-        # As a gateway of an earlier version has it, in the middle of a restart of all of them.
-        with Redis.from_url(own_redis.address) as redis:
-            redis.hset(f"sentio:gateway:clients:{min(counts)}", "99 ada", "1764000000000 203.0.113.9")
-        found = await asyncio.to_thread(connected, watching)
-        assert {"instance": min(counts), "client": "unknown", "count": 1} in (found or ())
-    assert await asyncio.to_thread(connected, watching) == []
-    assert connected(load(WatchSettings)) is None
-
-
-async def test_user_whom_no_gateway_hears_of_is_not_said_to_be_gone(
-    own_redis: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("SENTIO_REDIS", own_redis.address)
-    async with pair(own_redis, tmp_path) as made, made.both[0].phone(path_of("ada")) as phone:
-        await listening(own_redis, 2)
-        monkeypatch.setattr(registry, "PAUSE_S", DEADLINE_S)
-        with Redis.from_url(own_redis.address) as redis:
-            redis.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
-        await listening(own_redis, 0)
-        status, said = await command("clients", "disconnect", "ada")
-        assert status == 1
-        assert "ada: 0 connections closed; 0 instances heard of it; 1 are open still" in said
-        await phone.nothing_more()
-
-
-@pytest.mark.parametrize(
-    ("url", "status", "words"),
-    [
-        ("", 2, "SENTIO_REDIS is not set"),
-        ("http://127.0.0.1", 2, "it is redis://"),
-        ("redis://127.0.0.1:1", 1, "SENTIO_REDIS: "),
-    ],
-)
-async def test_command_without_redis_says_so(
-    monkeypatch: pytest.MonkeyPatch, url: str, status: int, words: str
-) -> None:
-    if url:
-        monkeypatch.setenv("SENTIO_REDIS", url)
-    ended, said = await command("clients", "list")
-    assert (ended, words in said) == (status, True), said
-
-
 ANOTHER = """
 import asyncio, sys
 from pathlib import Path
@@ -444,26 +283,6 @@ async def test_places_of_a_killed_gateway_are_free_again_after_its_lease(
         if another.returncode is None:
             another.kill()
             await another.wait()
-
-
-async def command(*words: str) -> tuple[int, str]:
-    """Exit status of `sentio`, and what it says."""
-    started = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "sentio", *words, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
-    )
-    async with asyncio.timeout(DEADLINE_S):
-        said, _ = await started.communicate()
-    assert started.returncode is not None
-    return started.returncode, said.decode()
-
-
-async def listening(server: RedisServer, count: int) -> None:
-    """Wait until so many gateways hear operators."""
-    channel = "sentio:gateway:disconnect"
-    with Redis.from_url(server.address, decode_responses=True) as redis:
-        async with asyncio.timeout(DEADLINE_S):
-            while redis.pubsub_numsub(channel) != [(channel, count)]:  # noqa: ASYNC110 - of another process
-                await asyncio.sleep(0.005)
 
 
 async def test_workers_of_one_gateway_count_together_and_leave_nothing(own_redis: RedisServer) -> None:
